@@ -1,0 +1,55 @@
+# groupage: every target does its own set-up; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+EXTRAS := worker emulator dev
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types contracts base-install check lock clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "groupage needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "python3 cannot make a virtual environment: on Debian install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+setup: $(READY) ## Make the virtual environment with everything in it
+
+demo: $(READY) ## Run the main job: three producers, two workers, three regions (ARGS="--help" for knobs)
+	$(BIN)/python -m groupage_emulator.demo $(ARGS)
+
+test: $(READY) ## Run the tests (ARGS="-k name" to choose)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+contracts: $(READY) ## import-linter: who may import whom
+	$(BIN)/lint-imports
+
+base-install: $(READY) ## The producer side alone, on the oldest and the newest redis-py
+	$(BIN)/python tests/packaging/base_install.py
+
+check: lint types contracts base-install ## All checks but the tests
+
+lock: $(READY) ## Renew the hashed requirement files from pyproject.toml
+	$(BIN)/uv pip compile -q --upgrade pyproject.toml --generate-hashes --universal --python-version 3.11 \
+	  --no-header --no-annotate -o requirements/base.txt
+	for extra in $(EXTRAS); do \
+	  $(BIN)/uv pip compile -q --upgrade pyproject.toml --extra $$extra --generate-hashes --universal \
+	    --python-version 3.11 --no-header --no-annotate -o requirements/$$extra.txt || exit 1; \
+	done
+
+clean: ## Remove the virtual environment and what tools left behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,150 @@
+"""Bytes in Redis <-> the shapes of `contract`.
+
+A request value is a header of ASCII and then the body, canonical JSON without `model`:
+
+    offset 0       `w` waiting, `c` claimed into a batch
+    offset 1       layout version of the header, `1`
+    offset 2-3     failed attempts so far, two digits
+    offset 4-35    SHA-256 of the body, first 32 hex digits
+    offset 36-51   client to notify, 16 characters
+    offset 52-     deadline_at_ms|accepted_at_ms|tokens|bytes|priority, newline
+
+The fixed offsets let scripts read and flip single fields without moving the body.
+
+A reply value is `hash|status|accepted_at_ms|settled_at_ms|attempts`, newline, and `contract.WireReply` as JSON.
+"""
+
+import dataclasses
+import hashlib
+
+import msgspec
+
+from groupage.contract import Priority, Reply, Status, WireReply
+
+HEADER_BYTES_MAX = 160
+"""Enough to hold any header; scripts and `status` read this much of a value."""
+
+HASH_CHARS = 32
+CLIENT_CHARS = 16
+
+_wire_decoder = msgspec.json.Decoder(WireReply)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The header of a request value."""
+
+    is_claimed: bool
+    attempts: int
+    body_hash: str
+    client: str
+    deadline_at_ms: int
+    accepted_at_ms: int
+    tokens: int
+    body_bytes: int
+    priority: Priority
+
+
+def body_hash(body: bytes) -> str:
+    """First 32 hex digits of the SHA-256 of a canonical body."""
+    return hashlib.sha256(body).hexdigest()[:HASH_CHARS]
+
+
+def pack_request(
+    body: bytes,
+    *,
+    digest: str,
+    client: str,
+    deadline_at_ms: int,
+    accepted_at_ms: int,
+    tokens: int,
+    priority: Priority,
+) -> bytes:
+    """Make the value of a request key for a request that waits."""
+    header = f"w100{digest}{client}{deadline_at_ms}|{accepted_at_ms}|{tokens}|{len(body)}|{priority.value}\n"
+    return header.encode("ascii") + body
+
+
+def unpack_header(value: bytes) -> Header:
+    """Read the header of a request value, or of its first `HEADER_BYTES_MAX` bytes.
+
+    Raises:
+        ValueError: If it is not a header of this layout version.
+    """
+    line, newline, _ = value.partition(b"\n")
+    if not newline or value[1:2] != b"1":
+        raise ValueError(f"not a request header of layout 1: {value[:4]!r}")
+    deadline, accepted, tokens, size, priority = line[52:].decode("ascii").split("|")
+    return Header(
+        is_claimed=value[:1] == b"c",
+        attempts=int(value[2:4]),
+        body_hash=value[4:36].decode("ascii"),
+        client=value[36:52].decode("ascii"),
+        deadline_at_ms=int(deadline),
+        accepted_at_ms=int(accepted),
+        tokens=int(tokens),
+        body_bytes=int(size),
+        priority=Priority(priority),
+    )
+
+
+def body_of(value: bytes) -> bytes:
+    """The canonical body behind the header of a request value."""
+    return value[value.index(b"\n") + 1 :]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyHead:
+    """The first line of a reply value."""
+
+    body_hash: str
+    status: Status
+    accepted_at_ms: int
+    settled_at_ms: int
+    attempts: int
+
+
+def unpack_reply_head(value: bytes) -> ReplyHead:
+    """Read the first line of a reply value.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    digest, status, accepted, settled, attempts = value.partition(b"\n")[0].decode("ascii").split("|")
+    return ReplyHead(
+        body_hash=digest,
+        status=Status(status),
+        accepted_at_ms=int(accepted),
+        settled_at_ms=int(settled),
+        attempts=int(attempts),
+    )
+
+
+def unpack_reply(value: bytes, *, id: str, lane: str) -> Reply:  # noqa: A002 - the word of the contract
+    """Decode a whole reply value.
+
+    Raises:
+        ValueError: If the first line is malformed.
+        msgspec.DecodeError: If the JSON part is.
+    """
+    head = unpack_reply_head(value)
+    wire = _wire_decoder.decode(value[value.index(b"\n") + 1 :])
+    return Reply(
+        id=id,
+        lane=lane,
+        status=head.status,
+        status_code=wire.status_code,
+        body=None if wire.body is None else msgspec.json.decode(wire.body),
+        usage=wire.usage,
+        error=wire.error,
+        cost_usd=wire.cost_usd,
+        online_cost_usd=wire.online_cost_usd,
+        batch=wire.batch,
+        deployment=wire.deployment,
+        region=wire.region,
+        attempts=head.attempts,
+        accepted_at_ms=head.accepted_at_ms,
+        submitted_at_ms=wire.submitted_at_ms,
+        finished_at_ms=wire.finished_at_ms,
+        settled_at_ms=head.settled_at_ms,
+    )

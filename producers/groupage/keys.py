@@ -1,0 +1,91 @@
+"""Every Redis key of the system, both sides: one function a key, with type, writer and time to live.
+
+Data keys of a lane share the hash tag `{lane}`, so that each script touches one cluster slot. Control keys
+carry no tag: control is never a cluster, because arq cannot run on one. `g1` is the layout version; a key
+whose meaning changes gets a new version.
+
+Inside scripts request, reply and queue keys are built from the lane's prefix, which travels as an argument:
+a claim finds out only there which of a million keys it needs, and all of them have the lane's hash tag.
+"""
+
+LAYOUT = "g1"
+
+LANES = f"{LAYOUT}:lanes"
+"""data, hash: lane -> its announcement as JSON (`contract.LaneInfo`). Written by workers at start, no TTL."""
+
+DUE_LIGHT = f"{LAYOUT}:due:light"
+"""control, zset: step name -> next step due (Unix ms); short steps such as a poll."""
+
+DUE_HEAVY = f"{LAYOUT}:due:heavy"
+"""control, zset: the same for steps that move whole files."""
+
+EPOCH = f"{LAYOUT}:epoch"
+"""control, hash: identity of this Redis history, and a counter that only grows."""
+
+
+def lane_prefix(lane: str) -> str:
+    """Start of every data key of a lane; handed to scripts."""
+    return f"{LAYOUT}:{{{lane}}}:"
+
+
+def request(lane: str, producer: str, id: str) -> str:  # noqa: A002 - the word of the contract
+    """String: header + body (`codec`). Its existence means the request is open. TTL: deadline + a week."""
+    return f"{LAYOUT}:{{{lane}}}:p:{producer}:req:{id}"
+
+
+def reply(lane: str, producer: str, id: str) -> str:  # noqa: A002 - as above
+    """String: the one terminal reply, written once by `settle`. TTL: the lane's `reply_ttl_s`."""
+    return f"{LAYOUT}:{{{lane}}}:p:{producer}:rep:{id}"
+
+
+def queue(lane: str, producer: str, priority: str) -> str:
+    """List of `id|tokens|bytes|accepted_at_ms`: waiting requests of one producer. Vanishes when empty."""
+    return f"{LAYOUT}:{{{lane}}}:p:{producer}:q:{priority}"
+
+
+def producer_load(lane: str, producer: str) -> str:
+    """Hash: counters of one producer in one lane (`open_requests`, `open_bytes`, totals). No TTL."""
+    return f"{LAYOUT}:{{{lane}}}:p:{producer}:load"
+
+
+def ready(lane: str, priority: str) -> str:
+    """Zset: producer -> virtual time; who has waiting requests, and who is served next."""
+    return f"{LAYOUT}:{{{lane}}}:ready:{priority}"
+
+
+def load(lane: str) -> str:
+    """Hash: counters and limits of a lane, for admission and gathering. No TTL."""
+    return f"{LAYOUT}:{{{lane}}}:load"
+
+
+def due_slot(lane: str, slot: int) -> str:
+    """List of `producer:id` whose deadline falls into one slot of the wheel. TTL: deadline + a week."""
+    return f"{LAYOUT}:{{{lane}}}:due:{slot}"
+
+
+def manifest(lane: str, batch: str) -> str:
+    """Hash: custom_id -> `tokens|bytes` of what a batch still owes a reply; `#` fields are its sums.
+
+    Claim fills it, requeue and settle empty it. TTL: 30 days, renewed by each claim.
+    """
+    return f"{LAYOUT}:{{{lane}}}:batch:{batch}:ids"
+
+
+def inbox(producer: str, client: str) -> str:
+    """Data, stream: hints that replies arrived for one client process. TTL: an hour, renewed by the client."""
+    return f"{LAYOUT}:inbox:{producer}:{client}"
+
+
+def batch(batch: str) -> str:
+    """Control, hash: the record of a batch. TTL: none while open, `retention.closed_s` once closed."""
+    return f"{LAYOUT}:batch:{batch}"
+
+
+def quota(deployment: str) -> str:
+    """Control, hash: `batch:attempt` -> reserved tokens. One field per open attempt; no TTL."""
+    return f"{LAYOUT}:quota:{deployment}"
+
+
+def deployment(name: str) -> str:
+    """Control, hash: what was learned of a deployment: pause, failures in a row, factors. No TTL."""
+    return f"{LAYOUT}:deployment:{name}"

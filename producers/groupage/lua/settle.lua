@@ -1,0 +1,76 @@
+#!lua flags=allow-oom
+-- Writes the one terminal reply of each request, frees its body, and takes it off the batch that owed the reply.
+-- KEYS[1] load of the lane (hash)   KEYS[2] manifest of the batch (hash); absent: whoever holds the request
+-- ARGV[1] lane prefix   ARGV[2] now (Unix ms)   ARGV[3] time to live of replies (ms)
+-- ARGV[4..] per request: producer, id, status, reply (JSON)
+-- RETURNS per request one string: s<client> settled now; d settled before; o open, but owed by another batch;
+--   u unknown
+-- COST O(n) for n requests
+-- INVARIANT a reply is written at most once and never changes; submitted_total = open_requests + settled_total.
+--   It may run above maxmemory, because it frees more than it writes as a rule, and the way out must stay open.
+local load, manifest = KEYS[1], KEYS[2]
+local prefix, now, ttl = ARGV[1], ARGV[2], ARGV[3]
+
+local out, producers, statuses = {}, {}, {}
+local waiting_n, waiting_t = {}, {}
+local total, total_bytes = 0, 0
+for i = 4, #ARGV, 4 do
+  local producer, id, status, json = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local base = prefix .. 'p:' .. producer .. ':'
+  local key, reply = base .. 'req:' .. id, base .. 'rep:' .. id
+  local head, code = '', nil
+  local owed = not manifest and 1 or redis.call('HGET', manifest, producer .. ':' .. id)
+  if owed then
+    head = redis.call('GETRANGE', key, 0, 159)
+  end
+  if manifest and owed then
+    redis.call('HDEL', manifest, producer .. ':' .. id)
+    local t, b = string.match(owed, '^(%d+)|(%d+)')
+    redis.call('HINCRBY', manifest, '#tokens', -tonumber(t))
+    redis.call('HINCRBY', manifest, '#bytes', -tonumber(b))
+  end
+  if head == '' then
+    if redis.call('EXISTS', reply) == 1 then
+      code = 'd'
+    elseif not owed and redis.call('EXISTS', key) == 1 then
+      code = 'o'
+    else
+      code = 'u'
+    end
+  else
+    local accepted, tokens, bytes, priority = string.match(head, '^[^|]*|(%d+)|(%d+)|(%d+)|(%a)\n')
+    local line = table.concat({string.sub(head, 5, 36), status, accepted, now, tonumber(string.sub(head, 3, 4))}, '|')
+    redis.call('SET', reply, line .. '\n' .. json, 'NX', 'PX', ttl)
+    redis.call('UNLINK', key)
+    if string.sub(head, 1, 1) == 'w' then
+      waiting_n[priority] = (waiting_n[priority] or 0) + 1
+      waiting_t[priority] = (waiting_t[priority] or 0) + tonumber(tokens)
+    end
+    local p = producers[producer] or {0, 0}
+    producers[producer] = {p[1] + 1, p[2] + tonumber(bytes)}
+    statuses[status] = (statuses[status] or 0) + 1
+    total, total_bytes = total + 1, total_bytes + tonumber(bytes)
+    code = 's' .. string.sub(head, 37, 52)
+  end
+  out[#out + 1] = code
+end
+
+if total > 0 then
+  redis.call('HINCRBY', load, 'open_requests', -total)
+  redis.call('HINCRBY', load, 'open_bytes', -total_bytes)
+  redis.call('HINCRBY', load, 'settled_total', total)
+  for status, n in pairs(statuses) do
+    redis.call('HINCRBY', load, 'settled:' .. status, n)
+  end
+  for priority, n in pairs(waiting_n) do
+    redis.call('HINCRBY', load, 'waiting_requests:' .. priority, -n)
+    redis.call('HINCRBY', load, 'waiting_tokens:' .. priority, -waiting_t[priority])
+  end
+  for producer, p in pairs(producers) do
+    local key = prefix .. 'p:' .. producer .. ':load'
+    redis.call('HINCRBY', key, 'open_requests', -p[1])
+    redis.call('HINCRBY', key, 'open_bytes', -p[2])
+    redis.call('HINCRBY', key, 'settled_total', p[1])
+  end
+end
+return out

@@ -1,0 +1,81 @@
+#!lua
+-- Accepts requests of one producer into one lane and priority, each at most once by id and body.
+-- KEYS[1] load of the lane (hash)            KEYS[2] load of the producer (hash)
+-- KEYS[3] ready of lane and priority (zset)  KEYS[4] queue of the producer (list)
+-- ARGV[1] lane prefix       ARGV[2] producer   ARGV[3] now (Unix ms)
+-- ARGV[4] slot width (ms)   ARGV[5] time to live after the deadline (ms)   ARGV[6] priority (one character)
+-- ARGV[7..] per request: id, body hash, deadline (Unix ms), tokens, body bytes, value (header + body)
+-- RETURNS {codes, limit name, value, limit}; one character of codes per request:
+--   a accepted, k known and open, s known and settled, c conflict, o over a limit
+-- COST O(n) for n requests
+-- INVARIANT submitted_total = open_requests + settled_total; open_requests counts the request keys of the lane
+local load, producer_load, ready, queue = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local prefix, producer, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local slot_ms, orphan_ms, priority = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local base = prefix .. 'p:' .. producer .. ':'
+
+local l = redis.call('HMGET', load, 'open_requests', 'open_bytes', 'max_open_requests', 'max_open_bytes', 'due_cursor', 'refused')
+local open, bytes = tonumber(l[1] or 0), tonumber(l[2] or 0)
+local max_open, max_bytes = tonumber(l[3] or 1e15), tonumber(l[4] or 1e15)
+local first_slot = tonumber(l[5] or 0) + 1
+local mine = tonumber(redis.call('HGET', producer_load, 'open_requests') or 0)
+local max_mine = tonumber(redis.call('HGET', load, 'max_producer_requests') or 1e15)
+
+local codes, entries, slots, over = {}, {}, {}, {'', 0, 0}
+local n_new, n_tokens, n_bytes = 0, 0, 0
+for i = 7, #ARGV, 6 do
+  local id, digest, deadline = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local tokens, size, value = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5]
+  local key = base .. 'req:' .. id
+  local code, known = 'a', redis.call('GETRANGE', key, 4, 35)
+  if known ~= '' then
+    code = known == digest and 'k' or 'c'
+  else
+    known = redis.call('GETRANGE', base .. 'rep:' .. id, 0, 31)
+    if known ~= '' then
+      code = known == digest and 's' or 'c'
+    elseif l[6] then
+      code, over = 'o', {l[6], 1, 0}
+    elseif open + n_new + 1 > max_open then
+      code, over = 'o', {'open_requests', open + n_new + 1, max_open}
+    elseif bytes + n_bytes + size > max_bytes then
+      code, over = 'o', {'open_bytes', bytes + n_bytes + size, max_bytes}
+    elseif mine + n_new + 1 > max_mine then
+      code, over = 'o', {'producer_requests', mine + n_new + 1, max_mine}
+    end
+  end
+  if code == 'a' then
+    redis.call('SET', key, value, 'PX', math.max(1, deadline - now) + orphan_ms)
+    n_new, n_tokens, n_bytes = n_new + 1, n_tokens + tokens, n_bytes + size
+    entries[n_new] = id .. '|' .. ARGV[i + 3] .. '|' .. ARGV[i + 4] .. '|' .. ARGV[3]
+    local slot = math.max(first_slot, math.floor(deadline / slot_ms))
+    slots[slot] = slots[slot] or {}
+    table.insert(slots[slot], producer .. ':' .. id)
+  end
+  codes[#codes + 1] = code
+end
+
+if n_new > 0 then
+  for from = 1, n_new, 1000 do
+    redis.call('RPUSH', queue, unpack(entries, from, math.min(from + 999, n_new)))
+  end
+  for slot, names in pairs(slots) do
+    local key = prefix .. 'due:' .. string.format('%.0f', slot)
+    for from = 1, #names, 1000 do
+      redis.call('RPUSH', key, unpack(names, from, math.min(from + 999, #names)))
+    end
+    redis.call('PEXPIRE', key, math.max(1, slot * slot_ms - now) + orphan_ms)
+  end
+  -- whoever comes back after a pause starts at the smallest virtual time, or it would starve the others
+  local first = redis.call('ZRANGE', ready, 0, 0, 'WITHSCORES')
+  redis.call('ZADD', ready, 'NX', first[2] or '0', producer)
+  redis.call('HINCRBY', load, 'open_requests', n_new)
+  redis.call('HINCRBY', load, 'open_bytes', n_bytes)
+  redis.call('HINCRBY', load, 'submitted_total', n_new)
+  redis.call('HINCRBY', load, 'waiting_requests:' .. priority, n_new)
+  redis.call('HINCRBY', load, 'waiting_tokens:' .. priority, n_tokens)
+  redis.call('HINCRBY', producer_load, 'open_requests', n_new)
+  redis.call('HINCRBY', producer_load, 'open_bytes', n_bytes)
+  redis.call('HINCRBY', producer_load, 'submitted_total', n_new)
+end
+return {table.concat(codes), over[1], over[2], over[3]}

@@ -1,0 +1,84 @@
+#!lua
+-- Takes waiting requests of one lane and priority into a batch, producers in turn by tokens (deficit sharing).
+-- KEYS[1] load of the lane (hash)   KEYS[2] ready of lane and priority (zset)   KEYS[3] manifest (hash)
+-- ARGV[1] lane prefix   ARGV[2] priority (one character)   ARGV[3] most tokens   ARGV[4] most requests
+-- ARGV[5] most body bytes   ARGV[6] tokens of one turn   ARGV[7] time to live of the manifest (ms)
+-- ARGV[8..] producer, weight: only producers whose weight is not 1
+-- RETURNS {requests, tokens, bytes, why it stopped: empty | full | sealed | page}
+-- COST O(n + p) for n requests of p producers
+-- INVARIANT each claimed request is in exactly one manifest and its header says `c`; sums of the manifest match.
+local load, ready, manifest = KEYS[1], KEYS[2], KEYS[3]
+local prefix, priority = ARGV[1], ARGV[2]
+local max_tokens, max_requests, max_bytes, turn = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local weights = {}
+for i = 8, #ARGV, 2 do
+  weights[ARGV[i]] = tonumber(ARGV[i + 1])
+end
+if redis.call('HEXISTS', manifest, '#sealed') == 1 then
+  return {0, 0, 0, 'sealed'}
+end
+
+local n, tokens, bytes, n_full, full, fields = 0, 0, 0, 0, {}, {}
+
+-- one turn of one producer; returns the tokens it took and whether its head did not fit
+local function serve(producer, allowance)
+  local base = prefix .. 'p:' .. producer .. ':'
+  local queue, spent, passed, fits = base .. 'q:' .. priority, 0, 0, true
+  for _, entry in ipairs(redis.call('LRANGE', queue, 0, 63)) do
+    if n >= max_requests or spent >= allowance then break end
+    local id, t, b = string.match(entry, '^([^|]+)|(%d+)|(%d+)')
+    t, b = tonumber(t), tonumber(b)
+    local key = base .. 'req:' .. id
+    -- an entry whose request was settled, or claimed through another entry, is stale: drop it
+    if redis.call('GETRANGE', key, 0, 0) == 'w' then
+      if tokens + t > max_tokens or bytes + b > max_bytes then
+        fits = false
+        break
+      end
+      redis.call('SETRANGE', key, 0, 'c')
+      fields[#fields + 1] = producer .. ':' .. id
+      fields[#fields + 1] = t .. '|' .. b
+      n, tokens, bytes, spent = n + 1, tokens + t, bytes + b, spent + t
+    end
+    passed = passed + 1
+  end
+  if passed > 0 then
+    redis.call('LTRIM', queue, passed, -1)
+  end
+  return spent, fits, redis.call('EXISTS', queue) == 0
+end
+
+local why = 'page'
+while n < max_requests do
+  local producer = nil
+  for _, name in ipairs(redis.call('ZRANGE', ready, 0, n_full)) do
+    if not full[name] then producer = name break end
+  end
+  if not producer then
+    why = n_full > 0 and 'full' or 'empty'
+    break
+  end
+  local weight = weights[producer] or 1
+  local spent, fits, is_empty = serve(producer, turn * weight)
+  if is_empty then
+    redis.call('ZREM', ready, producer)
+  elseif spent > 0 then
+    redis.call('ZINCRBY', ready, spent / weight, producer)
+  end
+  if not fits then
+    full[producer], n_full = true, n_full + 1
+    if n_full >= 64 then why = 'full' break end
+  end
+end
+
+if n > 0 then
+  for from = 1, #fields, 1000 do
+    redis.call('HSET', manifest, unpack(fields, from, math.min(from + 999, #fields)))
+  end
+  redis.call('HINCRBY', manifest, '#tokens', tokens)
+  redis.call('HINCRBY', manifest, '#bytes', bytes)
+  redis.call('PEXPIRE', manifest, ARGV[7])
+  redis.call('HINCRBY', load, 'waiting_requests:' .. priority, -n)
+  redis.call('HINCRBY', load, 'waiting_tokens:' .. priority, -tokens)
+end
+return {n, tokens, bytes, why}
