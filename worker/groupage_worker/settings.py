@@ -2,16 +2,20 @@
 
 Environment variables override the file: prefix `GROUPAGE_`, nested by `__`, for example
 `GROUPAGE_REDIS__DATA_URL`. The file is named by `GROUPAGE_CONFIG` or `--config`. Durations are seconds,
-sizes bytes, money US dollars per million tokens. Nobody else reads the environment.
+sizes bytes, money US dollars per million tokens. Here are the shapes and the bounds of single fields;
+`configfile.load` reads the sources, `crosscheck` holds the rules between fields.
+
+Constructing `Settings` by hand reads neither file nor environment.
 """
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from groupage.contract import DEADLINE_S_MAX, LANE_PATTERN, Endpoint
+from groupage_worker.errors import ConfigurationError
 
 LINES_MAX = 99_999
 """Requests in one input file: 'under 100,000' (azure-batch.md 6.1, 2026-11-20)."""
@@ -27,6 +31,27 @@ Count = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=rf"^{LANE_PATTERN.pattern}$")]
 
 
+def read_secret(path: Path, place: str) -> SecretStr:
+    """Read a secret from a mounted file, without the newline that editors leave.
+
+    Args:
+        path: The file.
+        place: Which setting names it, for the sentence of the error.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, is not UTF-8 or is empty. Its path is not repeated: whoever
+            puts the secret itself there shall not find it in the logs.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not UTF-8 text"
+        raise ConfigurationError([f"{place}: the file cannot be read ({reason})"]) from None
+    if not secret:
+        raise ConfigurationError([f"{place}: the file is empty; it must hold the secret and nothing else"])
+    return SecretStr(secret)
+
+
 class Group(BaseModel):
     """A group of settings: frozen, and a typo is an error."""
 
@@ -36,21 +61,47 @@ class Group(BaseModel):
 class RedisSettings(Group):
     """Where the state lives."""
 
-    data_url: SecretStr = Field(SecretStr("redis://127.0.0.1:6379/0"), description="Payloads, queues, replies.")
-    control_url: SecretStr | None = Field(None, description="arq, batch records, dues, quota. Default: data_url.")
+    data_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Payloads, queues, replies."
+    )
+    data_url_file: Path | None = Field(None, description="File that holds data_url; instead of it.")
+    control_url: SecretStr | None = Field(
+        None,
+        description="arq, batch records, dues, quota; never a cluster. Default: the data URL.",
+    )
+    control_url_file: Path | None = Field(None, description="File that holds control_url; instead of it.")
     allow_unsafe: bool = Field(False, description="Start even if the server may evict or lose keys.")
     socket_timeout_s: Seconds = Field(5.0, description="Longest wait for one Redis answer.")
 
     @property
+    def data(self) -> SecretStr:
+        """The data URL in force; a file is read anew each time, so that a rotated password is seen.
+
+        Raises:
+            ConfigurationError: If the file cannot be read.
+        """
+        if self.data_url_file is not None:
+            return read_secret(self.data_url_file, "redis.data_url_file")
+        return self.data_url
+
+    @property
     def control(self) -> SecretStr:
-        """The control URL in force."""
-        return self.control_url or self.data_url
+        """The control URL in force; a file is read anew each time.
+
+        Raises:
+            ConfigurationError: If the file cannot be read.
+        """
+        if self.control_url_file is not None:
+            return read_secret(self.control_url_file, "redis.control_url_file")
+        return self.control_url or self.data
 
 
 class RegionSettings(Group):
     """One Azure OpenAI resource, or one OpenAI-compatible base URL."""
 
-    endpoint: str = Field(description="https://RESOURCE.openai.azure.com, or the base URL of the openai profile.")
+    endpoint: str = Field(
+        description="https://RESOURCE.openai.azure.com, or the base URL of the openai profile."
+    )
     api: Literal["azure-v1", "azure-dated", "openai"] = Field(
         "azure-v1",
         description="azure-v1: /openai/v1; azure-dated: /openai?api-version=; openai: the plain base URL.",
@@ -62,6 +113,19 @@ class RegionSettings(Group):
     entra: bool = Field(False, description="Entra ID through azure-identity (workload identity, CLI, ...).")
     entra_scope: str = Field("https://cognitiveservices.azure.com/.default", description="Token scope.")
 
+    def key(self, name: str) -> SecretStr | None:
+        """The api key in force, None with Entra; a file is read anew each time.
+
+        Args:
+            name: The region's name, for the sentence of the error.
+
+        Raises:
+            ConfigurationError: If the file cannot be read.
+        """
+        if self.api_key_file is not None:
+            return read_secret(self.api_key_file, f"regions.{name}.api_key_file")
+        return self.api_key
+
 
 class DeploymentSettings(Group):
     """One batch deployment with its own enqueued-token quota."""
@@ -69,7 +133,9 @@ class DeploymentSettings(Group):
     region: Name = Field(description="Name of its region in `regions`.")
     model: str = Field(min_length=1, description="Deployment name at the service; goes into body.model.")
     enqueued_tokens: Count = Field(description="Enqueued-token quota of the deployment.")
-    zone: Literal["global", "us", "eu"] = Field("global", description="Where it may process data: its SKU's zone.")
+    zone: Literal["global", "us", "eu"] = Field(
+        "global", description="Where it may process data: its SKU's zone."
+    )
     input_usd: float | None = Field(None, ge=0, description="Batch price of a million input tokens.")
     output_usd: float | None = Field(None, ge=0, description="Batch price of a million output tokens.")
     online_price_ratio: float = Field(2.0, ge=1, description="Online price divided by batch price.")
@@ -82,7 +148,9 @@ class LaneSettings(Group):
     deployments: tuple[Name, ...] = Field(min_length=1, description="Deployments that may serve it.")
     zone: Literal["any", "us", "eu"] = Field("any", description="Data zone its requests are bound to.")
     linger_s: Seconds = Field(30.0, description="Longest wait of the oldest request before a seal.")
-    deadline_s: float = Field(172_800.0, gt=0, le=DEADLINE_S_MAX, description="Deadline of requests that name none.")
+    deadline_s: float = Field(
+        172_800.0, gt=0, le=DEADLINE_S_MAX, description="Deadline of requests that name none."
+    )
     reply_ttl_s: Seconds = Field(172_800.0, description="How long a reply can be read.")
     request_bytes_max: Count = Field(1_000_000, description="Largest body.")
     open_requests_max: Count = Field(5_000_000, description="Admission: open requests of the lane.")
@@ -105,7 +173,9 @@ class GatherSettings(Group):
     quota_margin_ratio: float = Field(0.97, gt=0, le=1, description="Share of a quota that is used.")
     page: int = Field(1_000, ge=1, le=2_000, description="Requests per claim script.")
     turn_tokens: Count = Field(8_000, description="Tokens of one producer's turn in deficit sharing.")
-    spool_dir: Path | None = Field(None, description="Where input files are spooled. Default: a temporary folder.")
+    spool_dir: Path | None = Field(
+        None, description="Where input files are spooled. Default: a temporary folder."
+    )
 
 
 class SubmitSettings(Group):
@@ -114,7 +184,9 @@ class SubmitSettings(Group):
     file_poll_s: Seconds = Field(5.0, description="Wait between looks at a file that is not yet processed.")
     file_wait_s: Seconds = Field(900.0, description="Longest wait for a file before it is uploaded again.")
     settle_window_s: Seconds = Field(600.0, description="How long an unclear create is looked for.")
-    quota_pause_s: Seconds = Field(60.0, description="First pause after token_limit_exceeded; doubles to 300 s.")
+    quota_pause_s: Seconds = Field(
+        60.0, description="First pause after token_limit_exceeded; doubles to 300 s."
+    )
     circuit_pause_s: Seconds = Field(60.0, description="First pause of a failing deployment; doubles to 1 h.")
     expires_after_s: int | None = Field(EXPIRES_AFTER_S, description="Expiry of remote files; null for none.")
 
@@ -123,13 +195,17 @@ class TrackSettings(Group):
     """How batches are followed."""
 
     poll_s: Seconds = Field(60.0, description="Wait between status calls; the service asks for 60 s or more.")
-    jitter_ratio: float = Field(0.1, ge=0, lt=1, description="Spread of that wait, so that calls do not bunch.")
+    jitter_ratio: float = Field(
+        0.1, ge=0, lt=1, description="Spread of that wait, so that calls do not bunch."
+    )
 
 
 class RetentionSettings(Group):
     """What is kept for how long."""
 
-    remote_grace_s: Seconds = Field(3_600.0, description="Remote files live this long after their batch is done.")
+    remote_grace_s: Seconds = Field(
+        3_600.0, description="Remote files live this long after their batch is done."
+    )
     closed_s: Seconds = Field(604_800.0, description="Records of closed batches.")
 
 
@@ -152,13 +228,21 @@ class HttpSettings(Group):
     transfer_timeout_s: Seconds = Field(60.0, description="Longest silence during an upload or download.")
     retry_after_max_s: Seconds = Field(300.0, description="A longer Retry-After is cut to this.")
     trust_env: bool = Field(False, description="Use proxies named by the environment.")
+    allow_plain: bool = Field(
+        False,
+        description="Accept http:// endpoints beyond loopback: an emulator in a container network, never Azure.",
+    )
 
 
 class LogSettings(Group):
     """Logs."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is written."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON."
+    )
 
 
 class HealthSettings(Group):
@@ -174,21 +258,34 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="GROUPAGE_",
         env_nested_delimiter="__",
+        env_parse_none_str="null",
         frozen=True,
         extra="forbid",
         hide_input_in_errors=True,
     )
 
     cluster: Name = Field(description="Identity of this fleet; marks every remote object as ours.")
-    redis: RedisSettings = RedisSettings()
+    redis: RedisSettings = Field(RedisSettings(), description="Where the state lives.")
     regions: dict[Name, RegionSettings] = Field(min_length=1, description="Resources by name.")
     deployments: dict[Name, DeploymentSettings] = Field(min_length=1, description="Deployments by name.")
     lanes: dict[Name, LaneSettings] = Field(min_length=1, description="Lanes by name.")
-    gather: GatherSettings = GatherSettings()
-    submit: SubmitSettings = SubmitSettings()
-    track: TrackSettings = TrackSettings()
-    retention: RetentionSettings = RetentionSettings()
-    lease: LeaseSettings = LeaseSettings()
-    http: HttpSettings = HttpSettings()
-    log: LogSettings = LogSettings()
-    health: HealthSettings = HealthSettings()
+    gather: GatherSettings = Field(GatherSettings(), description="How requests become batches.")
+    submit: SubmitSettings = Field(SubmitSettings(), description="How batches reach the service.")
+    track: TrackSettings = Field(TrackSettings(), description="How batches are followed.")
+    retention: RetentionSettings = Field(RetentionSettings(), description="What is kept for how long.")
+    lease: LeaseSettings = Field(LeaseSettings(), description="Ownership of steps by workers.")
+    http: HttpSettings = Field(HttpSettings(), description="Calls to the service.")
+    log: LogSettings = Field(LogSettings(), description="Logs.")
+    health: HealthSettings = Field(HealthSettings(), description="The endpoint for probes and metrics.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: `configfile.load` merges file and environment, to know where each value is from."""
+        return (init_settings,)
