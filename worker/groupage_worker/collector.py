@@ -1,0 +1,143 @@
+"""Shows the newest `Snapshot` of the fleet at every scrape, and keeps it fresh.
+
+The figures are the whole fleet's, so every worker shows the same ones: take their maximum, not their sum.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from groupage_worker.clock import Clock
+from groupage_worker.metrics import Metrics
+from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
+
+log = structlog.get_logger("collector")
+
+_LANE_GAUGES = (
+    ("open_requests", "How many requests are accepted and have no reply yet, in the whole fleet?"),
+    ("open_bytes", "How large are the bodies of open requests, in the whole fleet?"),
+    ("waiting_requests", "How many open requests are in no batch yet, in the whole fleet?"),
+    ("waiting_tokens", "How many estimated tokens wait for a batch, in the whole fleet?"),
+)
+_DEPLOYMENT_GAUGES = (
+    ("limit_tokens", "How many enqueued tokens may the fleet reserve at this deployment?"),
+    ("reserved_tokens", "How many enqueued tokens has the fleet reserved at this deployment?"),
+)
+
+
+class FleetCollector(Collector):
+    """Turns the newest snapshot into metrics. Before the first one there are none.
+
+    Args:
+        clock: To tell how old the snapshot is.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._snapshot: Snapshot | None = None
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show this one from now on."""
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus asks for; called from the thread of the health server."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        age_s = max(0, self._clock.now_ms() - snapshot.taken_at_ms) / 1000
+        yield GaugeMetricFamily(
+            "groupage_snapshot_age_seconds", "How old are the fleet's figures?", value=age_s
+        )
+        yield from _lanes(snapshot)
+        yield from _deployments(snapshot)
+        batches = GaugeMetricFamily(
+            "groupage_batches",
+            "How many batches are in which state, in the whole fleet?",
+            labels=("lane", "deployment", "state"),
+        )
+        for (lane, deployment, state), n in snapshot.batches.items():
+            batches.add_metric((lane, deployment, state.value), n)
+        yield batches
+
+
+def _lanes(snapshot: Snapshot) -> Iterator[Metric]:
+    lanes: dict[str, LaneSnapshot] = dict(snapshot.lanes)
+    for field, question in _LANE_GAUGES:
+        gauge = GaugeMetricFamily(f"groupage_lane_{field}", question, labels=("lane",))
+        for name, lane in lanes.items():
+            gauge.add_metric((name,), getattr(lane, field))
+        yield gauge
+    age = GaugeMetricFamily(
+        "groupage_lane_oldest_waiting_age_seconds",
+        "How long has the oldest request waited for a batch, in the whole fleet?",
+        labels=("lane",),
+    )
+    submitted = CounterMetricFamily(
+        "groupage_lane_submitted_requests",
+        "How many requests did producers hand over, in the whole fleet?",
+        labels=("lane",),
+    )
+    settled = CounterMetricFamily(
+        "groupage_lane_settled_requests",
+        "How many requests got their one reply, in the whole fleet?",
+        labels=("lane", "status"),
+    )
+    for name, lane in lanes.items():
+        age.add_metric((name,), lane.oldest_waiting_age_s)
+        submitted.add_metric((name,), lane.submitted_total)
+        for status, n in lane.settled.items():
+            settled.add_metric((name, status.value), n)
+    yield from (age, submitted, settled)
+
+
+def _deployments(snapshot: Snapshot) -> Iterator[Metric]:
+    deployments: dict[str, DeploymentSnapshot] = dict(snapshot.deployments)
+    for field, question in _DEPLOYMENT_GAUGES:
+        gauge = GaugeMetricFamily(f"groupage_deployment_{field}", question, labels=("deployment",))
+        for name, deployment in deployments.items():
+            gauge.add_metric((name,), getattr(deployment, field))
+        yield gauge
+    paused = GaugeMetricFamily(
+        "groupage_deployment_paused", "Does this deployment get no new batch for now?", labels=("deployment",)
+    )
+    ratio = GaugeMetricFamily(
+        "groupage_deployment_estimate_ratio",
+        "How many tokens does the service count for one that we estimate?",
+        labels=("deployment",),
+    )
+    for name, deployment in deployments.items():
+        paused.add_metric((name,), int(deployment.is_paused))
+        ratio.add_metric((name,), deployment.estimate_ratio)
+    yield from (paused, ratio)
+
+
+async def keep_fresh(
+    read: Callable[[], Awaitable[Snapshot]],
+    collector: FleetCollector,
+    metrics: Metrics,
+    *,
+    stop: asyncio.Event,
+    every_s: float = 5.0,
+) -> None:
+    """Read a snapshot at most every few seconds until `stop` is set.
+
+    Args:
+        read: The store's reading.
+        collector: Shows what was read.
+        metrics: Counts what went wrong; the old figures stay, and their age tells.
+        stop: Ends it.
+        every_s: Seconds between readings.
+    """
+    while not stop.is_set():
+        try:
+            collector.update(await read())
+        except Exception as error:  # noqa: BLE001 - figures must never end the worker; counted and logged
+            log.warning("collector.snapshot_failed", error=type(error).__name__)
+            metrics.worker_error("snapshot", type(error).__name__)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), every_s)

@@ -1,0 +1,64 @@
+"""What the fleet looks like at one moment, read from Redis now and then, shown at every scrape."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from groupage.contract import Status
+from groupage_worker.states import BatchState
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSnapshot:
+    """One lane.
+
+    Attributes:
+        open_requests: Accepted and not yet settled.
+        open_bytes: Their bodies.
+        waiting_requests: Open and in no batch.
+        waiting_tokens: Their estimated input tokens.
+        oldest_waiting_age_s: Age of the oldest request that waits, seconds; 0 where none waits.
+        submitted_total: Requests ever accepted.
+        settled: Requests ever settled, by status.
+    """
+
+    open_requests: int = 0
+    open_bytes: int = 0
+    waiting_requests: int = 0
+    waiting_tokens: int = 0
+    oldest_waiting_age_s: float = 0.0
+    submitted_total: int = 0
+    settled: Mapping[Status, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentSnapshot:
+    """One deployment.
+
+    Attributes:
+        limit_tokens: Enqueued tokens that may be reserved now.
+        reserved_tokens: Enqueued tokens that are.
+        is_paused: Whether it gets no new batch for the time being.
+        estimate_ratio: Tokens the service counts per token that we estimate, as learned; 1 before.
+    """
+
+    limit_tokens: int = 0
+    reserved_tokens: int = 0
+    is_paused: bool = False
+    estimate_ratio: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The whole fleet.
+
+    Attributes:
+        taken_at_ms: When, Unix ms.
+        lanes: By name.
+        deployments: By name.
+        batches: (lane, deployment, state) -> batches that are not closed.
+    """
+
+    taken_at_ms: int
+    lanes: Mapping[str, LaneSnapshot] = dataclasses.field(default_factory=dict)
+    deployments: Mapping[str, DeploymentSnapshot] = dataclasses.field(default_factory=dict)
+    batches: Mapping[tuple[str, str, BatchState], int] = dataclasses.field(default_factory=dict)
