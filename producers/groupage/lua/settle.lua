@@ -3,8 +3,8 @@
 -- KEYS[1] load of the lane (hash)   KEYS[2] manifest of the batch (hash); absent: whoever holds the request
 -- ARGV[1] lane prefix   ARGV[2] now (Unix ms)   ARGV[3] time to live of replies (ms)
 -- ARGV[4..] per request: producer, id, status, reply (JSON)
--- RETURNS per request one string: s<client> settled now; d settled before; o open, but owed by another batch;
---   u unknown
+-- RETURNS per request one string: s<client><accepted_at_ms> settled now; d settled before; o open, but owed by
+--   another batch; u unknown
 -- COST O(n) for n requests
 -- INVARIANT a reply is written at most once and never changes; submitted_total = open_requests + settled_total.
 --   It may run above maxmemory, because it frees more than it writes as a rule, and the way out must stay open.
@@ -50,7 +50,7 @@ for i = 4, #ARGV, 4 do
     producers[producer] = {p[1] + 1, p[2] + tonumber(bytes)}
     statuses[status] = (statuses[status] or 0) + 1
     total, total_bytes = total + 1, total_bytes + tonumber(bytes)
-    code = 's' .. string.sub(head, 37, 52)
+    code = 's' .. string.sub(head, 37, 52) .. accepted
   end
   out[#out + 1] = code
 end

@@ -2,16 +2,16 @@
 -- Takes waiting requests of one lane and priority into a batch, producers in turn by tokens (deficit sharing).
 -- KEYS[1] load of the lane (hash)   KEYS[2] ready of lane and priority (zset)   KEYS[3] manifest (hash)
 -- ARGV[1] lane prefix   ARGV[2] priority (one character)   ARGV[3] most tokens   ARGV[4] most requests
--- ARGV[5] most body bytes   ARGV[6] tokens of one turn   ARGV[7] time to live of the manifest (ms)
--- ARGV[8..] producer, weight: only producers whose weight is not 1
--- RETURNS {requests, tokens, bytes, why it stopped: empty | full | sealed | page}
+-- ARGV[5] most file bytes   ARGV[6] tokens of one turn   ARGV[7] time to live of the manifest (ms)
+-- ARGV[8] bytes that a line adds to its body   ARGV[9..] producer, weight: only producers whose weight is not 1
+-- RETURNS {requests, tokens, file bytes, why it stopped: empty | full | sealed | page}
 -- COST O(n + p) for n requests of p producers
 -- INVARIANT each claimed request is in exactly one manifest and its header says `c`; sums of the manifest match.
 local load, ready, manifest = KEYS[1], KEYS[2], KEYS[3]
 local prefix, priority = ARGV[1], ARGV[2]
 local max_tokens, max_requests, max_bytes, turn = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local weights = {}
-for i = 8, #ARGV, 2 do
+local wrap, weights = tonumber(ARGV[8]), {}
+for i = 9, #ARGV, 2 do
   weights[ARGV[i]] = tonumber(ARGV[i + 1])
 end
 if redis.call('HEXISTS', manifest, '#sealed') == 1 then
@@ -27,7 +27,7 @@ local function serve(producer, allowance)
   for _, entry in ipairs(redis.call('LRANGE', queue, 0, 63)) do
     if n >= max_requests or spent >= allowance then break end
     local id, t, b = string.match(entry, '^([^|]+)|(%d+)|(%d+)')
-    t, b = tonumber(t), tonumber(b)
+    t, b = tonumber(t), tonumber(b) + wrap
     local key = base .. 'req:' .. id
     -- an entry whose request was settled, or claimed through another entry, is stale: drop it
     if redis.call('GETRANGE', key, 0, 0) == 'w' then
@@ -37,7 +37,7 @@ local function serve(producer, allowance)
       end
       redis.call('SETRANGE', key, 0, 'c')
       fields[#fields + 1] = producer .. ':' .. id
-      fields[#fields + 1] = t .. '|' .. b
+      fields[#fields + 1] = string.format('%.0f|%.0f', t, b)
       n, tokens, bytes, spent = n + 1, tokens + t, bytes + b, spent + t
     end
     passed = passed + 1

@@ -1,0 +1,38 @@
+"""Fixtures of every test: a real server of its own per test process, and a clock that moves only when told."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from groupage.connect import connect
+from groupage_emulator.redis_server import EmbeddedRedis
+from tests.support.clock import ManualClock
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """An embedded server for the whole test process."""
+    with EmbeddedRedis() as server:
+        yield server
+
+
+@pytest.fixture
+async def redis(redis_server: EmbeddedRedis) -> AsyncIterator["Redis[bytes]"]:
+    """A client on an empty database."""
+    client = connect(redis_server.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def redis_url(redis: "Redis[bytes]", redis_server: EmbeddedRedis) -> str:
+    """URL of an empty database."""
+    return redis_server.url
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands still until a test moves it."""
+    return ManualClock()

@@ -1,0 +1,246 @@
+"""The only file that knows arq: workers with a renewed lease, wake-ups, the watchdog, and orderly ends.
+
+arq never sees a request and holds no truth: every arq key may be deleted at any time. A wake-up is the arq job
+`<queue>:<step>`; the due sets in `store` say what must run, and the watchdog re-creates what is missing.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from arq import Retry
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix
+from arq.jobs import serialize_job
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from groupage_worker.clock import Clock
+from groupage_worker.metrics import Metrics
+from groupage_worker.pipeline import Pipeline
+from groupage_worker.settings import LeaseSettings
+from groupage_worker.store import BatchStore
+
+log = structlog.get_logger("fleet")
+
+FUNCTION = "step"
+"""One stable name: an older worker that lacks a function would delete its jobs (arq 0.28)."""
+
+WAKE_TTL_MS = 10 * 86_400_000
+"""arq never renews a job key's TTL on Retry; ten days outlive any batch, and the watchdog the rest."""
+
+LATE_MS = 2_000
+"""A step overdue by more than this is looked at by the watchdog."""
+
+STEP_TIMEOUT_S = {False: 120.0, True: 1_800.0}
+"""Longest run of a light and of a heavy step; free of the recovery time, thanks to the lease."""
+
+
+def queue_name(*, heavy: bool) -> str:
+    """arq queue of light or heavy steps."""
+    return "g1:steps:heavy" if heavy else "g1:steps:light"
+
+
+def _job_id(step: str, *, heavy: bool) -> str:
+    return f"{'heavy' if heavy else 'light'}:{step}"
+
+
+def dumps(value: dict[str, Any]) -> bytes:
+    """JSON instead of arq's pickle, which would run code of whoever can write to Redis."""
+    return json.dumps(value, default=str).encode()
+
+
+class Waker:
+    """Makes sure that a step has a wake-up."""
+
+    def __init__(self, redis: ArqRedis, clock: Clock) -> None:
+        self._redis = redis
+        self._clock = clock
+
+    async def wake(self, step: str, heavy: bool, at_ms: int) -> None:  # noqa: FBT001 - fixed by pipeline.Wake
+        """Create the wake-up, or move it earlier; never later."""
+        await self.wake_many([(step, at_ms)], heavy=heavy)
+
+    async def wake_many(self, due: list[tuple[str, int]], *, heavy: bool) -> int:
+        """The same for many; returns how many had none or only half of one."""
+        queue = queue_name(heavy=heavy)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for step, at_ms in due:
+                job_id = _job_id(step, heavy=heavy)
+                call = serialize_job(FUNCTION, (step,), {}, None, at_ms, serializer=dumps)
+                pipe.set(job_key_prefix + job_id, call, px=WAKE_TTL_MS, nx=True)
+                pipe.zadd(queue, {job_id: at_ms}, nx=True)
+                pipe.zadd(queue, {job_id: at_ms}, xx=True, lt=True)
+            answers = await pipe.execute()
+        return sum(1 for made, added in zip(answers[::3], answers[1::3], strict=True) if made or added)
+
+
+class LeasedWorker(Worker):
+    """An arq worker that owns its running steps by a short lease, renewed while they run.
+
+    Stock arq locks a job for its longest timeout plus 10 s and never renews: a killed worker's steps would wait that
+    long. Here they run elsewhere `lease_s` after the kill.
+    """
+
+    def __init__(self, *args: Any, lease_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lease_s = lease_s
+        # read by arq when it writes the in-progress key of a job
+        self.in_progress_timeout_s = lease_s
+
+    async def main(self) -> None:
+        """Run, and renew the lease beside it."""
+        renewal = asyncio.create_task(self._renew(), name="lease-renewal")
+        try:
+            await super().main()
+        finally:
+            renewal.cancel()
+
+    async def _renew(self) -> None:
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while True:
+            await asyncio.sleep(self._lease_s / 4)
+            running = [job for job, task in self.tasks.items() if not task.done()]
+            try:
+                async with asyncio.timeout(self._lease_s / 4):
+                    if running:
+                        await self._extend(running)
+                renewed = loop.time()
+            except (RedisError, OSError, TimeoutError) as error:
+                if loop.time() - renewed > self._lease_s:
+                    log.warning("fleet.lease_lost", error=type(error).__name__, steps=len(running))
+                    for task in list(self.job_tasks.values()):
+                        task.cancel()
+
+    async def _extend(self, jobs: list[str]) -> None:
+        async with self.pool.pipeline(transaction=False) as pipe:
+            for job in jobs:
+                pipe.pexpire(in_progress_key_prefix + job, int(self._lease_s * 1000))
+            await pipe.execute()
+
+
+def make_worker(
+    pool: ArqRedis, pipeline: Pipeline, lease: LeaseSettings, *, heavy: bool, name: str
+) -> LeasedWorker:
+    """An arq worker for light or heavy steps. Every option that is not arq's default has its reason in
+    `docs/architecture.md`."""
+
+    async def step(ctx: dict[str, Any], name: str) -> None:
+        again_s = await pipeline.run(name, heavy=heavy)
+        if again_s is not None:
+            raise Retry(defer=max(0.001, again_s))
+
+    return LeasedWorker(
+        [func(step, name=FUNCTION, max_tries=10**9, keep_result=0, timeout=STEP_TIMEOUT_S[heavy])],
+        lease_s=lease.lease_s,
+        queue_name=queue_name(heavy=heavy),
+        redis_pool=pool,
+        handle_signals=False,
+        max_jobs=lease.heavy_jobs if heavy else lease.light_jobs,
+        # each worker its own rhythm, so that a fleet does not look at the queue all at once
+        poll_delay=lease.poll_delay_s * random.uniform(0.9, 1.1),
+        queue_read_limit=2_000,
+        keep_result=0,
+        log_results=False,
+        health_check_interval=5,
+        health_check_key=f"{queue_name(heavy=heavy)}:health:{name}",
+        job_serializer=dumps,
+        job_deserializer=json.loads,
+    )
+
+
+class Watchdog:
+    """Re-creates missing wake-ups from the due sets."""
+
+    def __init__(self, store: BatchStore, waker: Waker, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._waker = waker
+        self._clock = clock
+        self._metrics = metrics
+
+    async def tick(self) -> int:
+        """Look at everything overdue; returns how many wake-ups were missing."""
+        made = 0
+        for heavy in (False, True):
+            before = self._clock.now_ms() - LATE_MS
+            async for page in self._store.overdue(heavy=heavy, before_ms=before):
+                made += await self._waker.wake_many(page, heavy=heavy)
+        if made:
+            log.info("fleet.wakeups_recreated", steps=made)
+            self._metrics.wakeups_recreated(made)
+        return made
+
+    async def run(self, every_s: float) -> None:
+        """Tick for ever; a Redis error only costs one tick."""
+        while True:
+            try:
+                await self.tick()
+            except (RedisError, OSError) as error:
+                log.warning("fleet.watchdog_failed", error=type(error).__name__)
+                self._metrics.worker_error("watchdog", type(error).__name__)
+            await asyncio.sleep(every_s * random.uniform(0.8, 1.2))
+
+
+async def serve(
+    make: Callable[[], Awaitable[LeasedWorker]], *, stop: asyncio.Event, drain_s: float, metrics: Metrics
+) -> None:
+    """Run workers until `stop` is set: a Redis error ends one worker object and starts a fresh one.
+
+    Stock arq ends the process on the first Redis error. On Python < 3.12 a single cancel() can get lost inside
+    asyncio.wait_for (cpython 86296), so the main loop is cancelled until it obeys.
+    """
+    failures = 0
+    while not stop.is_set():
+        started = asyncio.get_running_loop().time()
+        error: BaseException | None
+        try:
+            worker = await make()
+        except (RedisError, OSError) as failure:
+            error = failure
+        else:
+            error = await _run_one(worker, stop, drain_s)
+        if error is None or stop.is_set():
+            continue
+        if not isinstance(error, (RedisError, OSError)):
+            raise error
+        failures = 0 if asyncio.get_running_loop().time() - started > 30 else failures + 1
+        log.warning("fleet.worker_restarts", error=type(error).__name__, failures=failures)
+        metrics.worker_error("fleet", type(error).__name__)
+        with contextlib.suppress(TimeoutError):
+            pause = min(5.0, 0.2 * 2**failures) * random.uniform(0.5, 1.5)
+            await asyncio.wait_for(stop.wait(), pause)
+
+
+async def _run_one(worker: LeasedWorker, stop: asyncio.Event, drain_s: float) -> BaseException | None:
+    """Run one worker object to its end; returns what ended it, None for a stop."""
+    loop = asyncio.get_running_loop()
+    main = asyncio.create_task(worker.async_run())
+    stopper = asyncio.create_task(stop.wait())
+    await asyncio.wait({main, stopper}, return_when=asyncio.FIRST_COMPLETED)
+    worker.allow_pick_jobs = False
+    deadline = loop.time() + (drain_s if stop.is_set() else 0.0)
+    while (running := _running(worker)) and not main.done() and loop.time() < deadline:
+        await asyncio.wait(running, timeout=min(1.0, max(0.01, deadline - loop.time())))
+    for task in list(worker.job_tasks.values()):
+        task.cancel()  # arq notes "cancelled, will be run again"
+    if running := _running(worker):
+        await asyncio.wait(running, timeout=3.0)
+    while not main.done():
+        main.cancel()
+        if worker.main_task:
+            worker.main_task.cancel()
+        await asyncio.wait({main}, timeout=0.2)
+    stopper.cancel()
+    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+    with contextlib.suppress(RedisError, OSError):
+        await worker.pool.aclose(close_connection_pool=True)
+    return None if main.cancelled() else main.exception()
+
+
+def _running(worker: LeasedWorker) -> list["asyncio.Task[Any]"]:
+    return [task for task in worker.tasks.values() if not task.done()]

@@ -1,0 +1,87 @@
+"""Batch files as bytes: lines made by splicing, read by splitting on `\\n` only. Pure functions of values.
+
+A body was checked at the door and is never parsed again on its way into a file.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+LINE_BYTES_MAX = 128 * 1024 * 1024
+"""A longer output line is dropped and its request counts as missing; the service names no limit."""
+
+
+def line_frame(*, url: str, model: str) -> tuple[bytes, bytes]:
+    """The two constant parts of an input line: before the custom_id, and between it and the body.
+
+    Args:
+        url: The line's `url`, such as `/chat/completions`.
+        model: Deployment name; the same on every line of a file.
+    """
+    tail = b'","method":"POST","url":%s,"body":{"model":%s,' % (
+        msgspec.json.encode(url),
+        msgspec.json.encode(model),
+    )
+    return b'{"custom_id":"', tail
+
+
+def splice_line(frame: tuple[bytes, bytes], custom_id: bytes, body: bytes) -> bytes:
+    r"""One input line with its newline.
+
+    Args:
+        frame: Of `line_frame`.
+        custom_id: ASCII without characters that JSON escapes (the contract's patterns see to that).
+        body: A JSON object with at least one member, compact, without `model`.
+    """
+    return b"".join((frame[0], custom_id, frame[1], memoryview(body)[1:], b"}\n"))
+
+
+def line_overhead(*, url: str, model: str) -> int:
+    """Bytes that a line adds to its body, with the longest custom_id (64 characters)."""
+    head, tail = line_frame(url=url, model=model)
+    return len(head) + 64 + len(tail) + 1
+
+
+class LineSplitter:
+    r"""Cuts a stream of chunks into lines at byte `\n`; never at U+2028 and its kin, which JSON may hold raw.
+
+    Attributes:
+        dropped: Lines longer than `LINE_BYTES_MAX` that were thrown away.
+    """
+
+    def __init__(self, *, line_bytes_max: int = LINE_BYTES_MAX) -> None:
+        self._limit = line_bytes_max
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._is_dropping = False
+        self.dropped = 0
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the lines that this chunk completes, blank ones left out."""
+        lines = chunk.split(b"\n")
+        for index, line in enumerate(lines):
+            self._hold(line)
+            if index < len(lines) - 1:
+                yield from self._release()
+
+    def close(self) -> Iterator[bytes]:
+        """Yield the last line if the stream did not end in a newline."""
+        yield from self._release()
+
+    def _hold(self, part: bytes) -> None:
+        if self._is_dropping or not part:
+            return
+        self._parts.append(part)
+        self._held += len(part)
+        if self._held > self._limit:
+            self._parts.clear()
+            self._is_dropping = True
+            self.dropped += 1
+
+    def _release(self) -> Iterator[bytes]:
+        line = b"".join(self._parts) if len(self._parts) > 1 else (self._parts[0] if self._parts else b"")
+        self._parts.clear()
+        self._held = 0
+        self._is_dropping = False
+        if line.strip():
+            yield line

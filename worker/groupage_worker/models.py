@@ -1,0 +1,153 @@
+"""The worker's own shapes: a batch, and where it goes next."""
+
+import dataclasses
+import secrets
+from collections.abc import Mapping
+
+from groupage_worker.states import HEAVY, BatchState
+
+KEEP = "keep"
+RELEASE = "release"
+
+
+def new_batch_id(now_ms: int) -> str:
+    """An id that sorts by time: 11 hex digits of Unix ms and 40 random bits."""
+    return f"{now_ms:011x}{secrets.token_hex(5)}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The record of a batch as `begin` found it.
+
+    Attributes:
+        attempt: Which remote batch this is the record of, counted from 1.
+        fence: Holder's number; a commit with an older one is refused.
+        runs: Begins of this state without a commit, this one included; above 1 a step was cut short before.
+        uploads: Uploads begun for this batch; above 1 an older file may exist.
+        retries: Commits in a row that stayed in this state because of an error.
+        tokens: Estimated input tokens of its requests; `lines` and `file_bytes` describe the input file.
+        terminal_at_ms: When the tracker saw the remote batch end; 0 before.
+    """
+
+    id: str
+    lane: str
+    deployment: str
+    state: BatchState
+    fence: int
+    runs: int = 1
+    attempt: int = 1
+    uploads: int = 0
+    retries: int = 0
+    lines: int = 0
+    tokens: int = 0
+    file_bytes: int = 0
+    opened_at_ms: int = 0
+    state_at_ms: int = 0
+    intent_at_ms: int = 0
+    fenced_at_ms: int = 0
+    submitted_at_ms: int = 0
+    terminal_at_ms: int = 0
+    remote_id: str = ""
+    remote_status: str = ""
+    input_file_id: str = ""
+    output_file_id: str = ""
+    error_file_id: str = ""
+    file_ready: int = 0
+    misses: int = 0
+    bad_lines: str = ""
+    bad_message: str = ""
+    parent: str = ""
+    outcome: str = ""
+    last_error: str = ""
+
+    @classmethod
+    def from_record(cls, batch: str, record: Mapping[str, str]) -> "Batch":
+        """Build from the Redis hash; fields of a newer release are ignored.
+
+        Raises:
+            KeyError: If the record lacks its lane, deployment, state or fence.
+            ValueError: If a number is none, or the state is unknown to this release.
+        """
+        values: dict[str, object] = {"id": batch, "state": BatchState(record["state"])}
+        for name in ("lane", "deployment"):
+            values[name] = record[name]
+        values["fence"] = int(record["fence"])
+        for field in dataclasses.fields(cls):
+            if field.name not in values and field.name in record:
+                text = record[field.name]
+                values[field.name] = int(text) if field.type is int else text
+        return cls(**values)  # type: ignore[arg-type] # the loop above gives each field its type
+
+    @property
+    def step(self) -> str:
+        """Name of its step in the due sets."""
+        return f"batch:{self.id}"
+
+    @property
+    def reservation(self) -> str:
+        """Field of its reservation in the quota hash."""
+        return f"{self.id}:{self.attempt}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What a step commits.
+
+    Attributes:
+        state: The next state; the same one to look again later.
+        after_s: Seconds until its step is due.
+        fields: Fields of the record to write.
+        reservation: `KEEP`, `RELEASE`, or the tokens that are really needed (it only shrinks).
+        next_attempt: Whether a new attempt begins; the reservation moves to it.
+        reason: Short word for logs and metrics.
+    """
+
+    state: BatchState
+    after_s: float = 0.0
+    fields: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
+    reservation: str | int = KEEP
+    next_attempt: bool = False
+    reason: str = ""
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether the next step belongs on the heavy queue."""
+        return self.state in HEAVY
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What one claim took."""
+
+    requests: int
+    tokens: int
+    file_bytes: int
+    stopped: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """One request to settle: `custom_id` is `<producer>:<id>`, `reply` the JSON of `contract.WireReply`."""
+
+    custom_id: str
+    status: str
+    reply: bytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What one settle call did.
+
+    Attributes:
+        codes: One character per settlement: `s` settled now, `d` before, `o` open but owed by another batch,
+            `u` unknown.
+        waits_s: Seconds from accept to reply, for those settled now.
+    """
+
+    codes: str = ""
+    waits_s: tuple[float, ...] = ()
+
+    @property
+    def settled(self) -> int:
+        """How many were settled now."""
+        return len(self.waits_s)

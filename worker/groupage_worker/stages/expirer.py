@@ -1,0 +1,68 @@
+"""Deadlines: whoever was not answered in time gets an `expired` reply, wherever the request is.
+
+Works off the deadline wheel slot by slot. A crash leaves the slot; the next tick settles the rest of it.
+"""
+
+import structlog
+
+from groupage.contract import DUE_SLOT_MS, ReplyError, Status
+from groupage_worker.models import Settlement
+from groupage_worker.results import error_reply
+from groupage_worker.stages.context import Context
+
+log = structlog.get_logger("expirer")
+
+PAGE = 500
+SLOTS_PER_TICK = 2_000
+"""After a long pause the wheel is caught up with in portions of under three hours of slots."""
+
+
+class Expirer:
+    """Answers requests whose deadline has passed."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def tick(self, lane: str) -> int:
+        """Work off the slots that have passed since the last tick; returns how many requests expired."""
+        requests, clock = self._context.requests, self._context.clock
+        cursor = await requests.due_cursor(lane)
+        # a slot is worked off once all of it has passed
+        last = min(clock.now_ms() // DUE_SLOT_MS - 1, cursor + SLOTS_PER_TICK)
+        expired = 0
+        for slot in await requests.filled_slots(lane, cursor + 1, last):
+            expired += await self._work_off(lane, slot)
+        if last > cursor:
+            await requests.move_due_cursor(lane, last)
+        if expired:
+            log.info("expirer.expired", lane=lane, requests=expired)
+        return expired
+
+    async def _work_off(self, lane: str, slot: int) -> int:
+        context, expired = self._context, 0
+        while page := await context.requests.due_page(lane, slot, page=PAGE):
+            headers = await context.requests.headers(lane, page)
+            now = context.clock.now_ms()
+            settlements = [
+                Settlement(
+                    custom_id=name.decode(),
+                    status=Status.EXPIRED.value,
+                    reply=error_reply(
+                        ReplyError(
+                            code="deadline_exceeded",
+                            message="the deadline passed "
+                            + ("while the request was in a batch" if header.is_claimed else "before it was sent"),
+                        ),
+                    ),
+                )
+                for name, header in zip(page, headers, strict=True)
+                # an id may have been used again since, with a later deadline
+                if header and header.deadline_at_ms <= now
+            ]
+            done = await context.requests.settle(
+                lane, None, settlements, reply_ttl_s=context.settings.lanes[lane].reply_ttl_s
+            )
+            context.metrics.settled(lane, "", Status.EXPIRED.value, done.settled)
+            expired += done.settled
+            await context.requests.drop_due(lane, slot, len(page))
+        return expired

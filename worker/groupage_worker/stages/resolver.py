@@ -1,0 +1,96 @@
+"""resolving: a create got no clear answer, or its step died. Find the remote batch before anything else.
+
+1. List batches and match by metadata or input file, again and again over the settle window. Found: adopt it.
+2. Not found: delete the input file, so that a late create cannot succeed, and look once more.
+3. Still not found: the next attempt, with a fresh file.
+"""
+
+import structlog
+
+from groupage_worker.azure.wire import RemoteBatch
+from groupage_worker.models import Batch, Move
+from groupage_worker.stages.context import Context
+from groupage_worker.stages.naming import owner_of_batch
+from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
+
+log = structlog.get_logger("resolver")
+
+LOOKS = 10
+"""Looks spread over the settle window; the fence is followed by one more after a tenth of it."""
+
+_PROGRESS = {
+    RemoteStatus.COMPLETED: 6,
+    RemoteStatus.FINALIZING: 5,
+    RemoteStatus.IN_PROGRESS: 4,
+    RemoteStatus.VALIDATING: 3,
+    RemoteStatus.EXPIRED: 2,
+    RemoteStatus.CANCELLING: 1,
+    RemoteStatus.CANCELLED: 1,
+    RemoteStatus.FAILED: 0,
+}
+
+
+class Resolver:
+    """Finds out what became of a create."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def step(self, batch: Batch) -> Move:
+        """Look once, and decide."""
+        context = self._context
+        found = await self._find(batch)
+        if found:
+            return await self._adopt(batch, found)
+        window_s = context.settings.submit.settle_window_s
+        now = context.clock.now_ms()
+        if not batch.fenced_at_ms:
+            if now - batch.intent_at_ms < window_s * 1000:
+                return Move(state=BatchState.RESOLVING, after_s=window_s / LOOKS, reason="not_seen_yet")
+            await context.client(batch).delete_file(batch.input_file_id)
+            return Move(
+                state=BatchState.RESOLVING,
+                after_s=window_s / LOOKS,
+                fields={"fenced_at_ms": now},
+                reason="fenced",
+            )
+        log.warning("resolver.never_created", batch=batch.id, attempt=batch.attempt)
+        context.metrics.resolved("never_created")
+        return Move(
+            state=BatchState.SEALED,
+            next_attempt=True,
+            fields={"fenced_at_ms": 0, "input_file_id": "", "uploads": 0},
+            reason="never_created",
+        )
+
+    async def _find(self, batch: Batch) -> list[RemoteBatch]:
+        """Every remote batch of this attempt, the most advanced first."""
+        context = self._context
+        found = []
+        async for remote in context.client(batch).list_batches():
+            owner = owner_of_batch(context.settings.cluster, remote.metadata)
+            is_ours = owner is not None and owner == (batch.id, batch.attempt)
+            if is_ours or (batch.input_file_id and remote.input_file_id == batch.input_file_id):
+                found.append(remote)
+        return sorted(found, key=lambda r: _PROGRESS.get(r.status, 0) if r.status else 0, reverse=True)
+
+    async def _adopt(self, batch: Batch, found: list[RemoteBatch]) -> Move:
+        context = self._context
+        keep, *extra = found
+        for remote in extra:
+            context.metrics.duplicate_batch(batch.deployment)
+            log.error("resolver.duplicate_batch", batch=batch.id, attempt=batch.attempt, remote=remote.id)
+            if remote.status not in TERMINAL:
+                await context.client(batch).cancel_batch(remote.id)
+        log.info("resolver.batch_adopted", batch=batch.id, attempt=batch.attempt, remote=keep.id)
+        context.metrics.resolved("adopted")
+        return Move(
+            state=BatchState.SUBMITTED,
+            fields={
+                "remote_id": keep.id,
+                "remote_status": keep.raw_status,
+                "submitted_at_ms": keep.created_at_ms or context.clock.now_ms(),
+                "fenced_at_ms": 0,
+            },
+            reason="adopted",
+        )

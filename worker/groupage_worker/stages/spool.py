@@ -1,0 +1,69 @@
+"""Input files on disk: made from a manifest by splicing, uploaded, and gone."""
+
+import asyncio
+import contextlib
+import errno
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+from groupage.codec import body_of
+from groupage_worker.errors import SpoolFull
+from groupage_worker.jsonl import line_frame, splice_line
+from groupage_worker.models import Batch
+from groupage_worker.stages.context import Context
+
+PAGE = 256
+"""Requests read from Redis per round trip (performance.md, 2026-11-20)."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class SpoolFile(NamedTuple):
+    """An input file on disk."""
+
+    path: Path
+    lines: int
+    file_bytes: int
+
+
+@contextlib.asynccontextmanager
+async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
+    """Write the input file of a batch; it is deleted when the block ends.
+
+    Requests that were settled meanwhile (cancelled, expired) are left out. Lines are in the order of their
+    custom_ids, so that a repeated upload has the same bytes.
+
+    Raises:
+        SpoolFull: If the disk is full.
+        ValueError: If the lane is bound to a data zone and the deployment lies outside it; settings refuse
+            that, and this is the second look.
+    """
+    lane, deployment = context.lane(batch), context.deployment(batch)
+    if lane.zone not in {"any", deployment.zone}:
+        raise ValueError(f"lane {batch.lane} is bound to zone {lane.zone}, deployment is in {deployment.zone}")
+    frame = line_frame(url=context.client(batch).line_url(lane.endpoint), model=deployment.model)
+    owed = await context.requests.owed(batch.lane, batch.id)
+    directory = context.settings.gather.spool_dir
+    with tempfile.TemporaryDirectory(prefix="groupage-", dir=directory) as folder:
+        path = Path(folder) / f"{batch.id}.jsonl"
+        lines = 0
+        try:
+            with path.open("wb", buffering=1 << 20) as file:
+                for start in range(0, len(owed), PAGE):
+                    page = owed[start : start + PAGE]
+                    values = await context.requests.payloads(batch.lane, page)
+                    present = [
+                        splice_line(frame, name, body_of(value))
+                        for name, value in zip(page, values, strict=True)
+                        if value is not None
+                    ]
+                    file.write(b"".join(present))
+                    lines += len(present)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise SpoolFull(f"no room for an input file in {path.parent}", code="spool_full") from error
+            raise
+        size = await asyncio.to_thread(lambda: path.stat().st_size)
+        yield SpoolFile(path=path, lines=lines, file_bytes=size)

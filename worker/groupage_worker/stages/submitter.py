@@ -1,0 +1,216 @@
+"""sealed → uploading → uploaded → creating → submitted: an input file, then exactly one remote batch.
+
+Each intent is committed before its call. A step that was cut short in `uploading` looks for the file it may have
+left; one that was cut short in `creating` never posts again: `resolving` finds out.
+"""
+
+import structlog
+
+from groupage_worker.azure.wire import RemoteFile
+from groupage_worker.errors import (
+    NotFound,
+    QuotaExhausted,
+    RegionUnavailable,
+    Rejected,
+    SpoolFull,
+    Transient,
+    Unclear,
+)
+from groupage_worker.models import RELEASE, Batch, Move
+from groupage_worker.quota import backoff_s
+from groupage_worker.stages.context import Context
+from groupage_worker.stages.naming import input_file_name, metadata_of
+from groupage_worker.stages.spool import SpoolFile, spooled
+from groupage_worker.stages.consequences import follow
+from groupage_worker.azure.verdicts import verdict_of_error
+from groupage_worker.states import BatchState
+
+log = structlog.get_logger("submitter")
+
+UPLOADS_MAX = 5
+"""Fresh files for one attempt before the deployment is given up and the requests go back to their lane."""
+
+PROCESSED = "processed"
+UNUSABLE = frozenset({"error", "deleting", "deleted"})
+"""Statuses of a file, lower case (azure-batch.md 2.2, 2026-11-20)."""
+
+POST_WITHIN_S = 5.0
+"""A step older than this has slept (SIGSTOP, a blocked loop): it lets go instead of posting late."""
+
+
+class Submitter:
+    """Brings a sealed batch to the service."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def seal_step(self, batch: Batch) -> Move:
+        """Commit the intent to upload."""
+        if batch.uploads >= UPLOADS_MAX:
+            return Move(state=BatchState.REQUEUEING, reason="uploads_exhausted")
+        return Move(state=BatchState.UPLOADING, fields={"uploads": batch.uploads + 1})
+
+    async def upload_step(self, batch: Batch) -> Move:
+        """Write the input file and upload it, or adopt the one that an earlier step left."""
+        context = self._context
+        try:
+            async with spooled(context, batch) as spool:
+                if spool.lines == 0:
+                    return Move(
+                        state=BatchState.CLEANING,
+                        reservation=RELEASE,
+                        fields={"outcome": "empty"},
+                        reason="empty",
+                    )
+                remote = await self._adopt(batch, spool) or await self._upload(batch, spool)
+        except SpoolFull as error:
+            log.error("submitter.spool_full", batch=batch.id, error=str(error))
+            return Move(state=BatchState.REQUEUEING, fields={"last_error": error.code}, reason=error.code)
+        except Transient as error:
+            wait = error.retry_after_s or backoff_s(batch.retries)
+            return Move(
+                state=BatchState.SEALED,
+                after_s=wait,
+                fields={"last_error": error.code, "uploads": batch.uploads, "retries": batch.retries + 1},
+                reason=error.code,
+            )
+        except RegionUnavailable as error:
+            return await self._reroute(batch, error.code)
+        except Rejected as error:
+            return await follow(context, batch, verdict_of_error(error))
+        if remote.bytes is not None and remote.bytes != spool.file_bytes:
+            await context.client(batch).delete_file(remote.id)
+            return Move(state=BatchState.SEALED, after_s=1.0, fields={"last_error": "short_upload"}, reason="short_upload")
+        context.metrics.input_file(batch.lane, size_bytes=spool.file_bytes)
+        return Move(
+            state=BatchState.UPLOADED,
+            fields={
+                "input_file_id": remote.id,
+                "lines": spool.lines,
+                "file_bytes": spool.file_bytes,
+                "file_ready": int(remote.status == PROCESSED),
+            },
+            reason="uploaded",
+        )
+
+    async def _adopt(self, batch: Batch, spool: SpoolFile) -> RemoteFile | None:
+        """Find the file that a lost answer or a crash left behind; copies of it are deleted."""
+        if batch.uploads <= 1 and batch.runs <= 1:
+            return None
+        context = self._context
+        name = input_file_name(context.settings.cluster, batch)
+        found: RemoteFile | None = None
+        async for file in context.client(batch).list_files():
+            if file.name != name:
+                continue
+            if found is None and file.bytes == spool.file_bytes and file.status not in UNUSABLE:
+                found = file
+            else:
+                await context.client(batch).delete_file(file.id)
+                context.metrics.remote_deleted("input_file")
+        if found:
+            log.info("submitter.file_adopted", batch=batch.id, attempt=batch.attempt)
+        return found
+
+    async def _upload(self, batch: Batch, spool: SpoolFile) -> RemoteFile:
+        context = self._context
+        client = context.client(batch)
+        return await client.upload(
+            spool.path,
+            name=input_file_name(context.settings.cluster, batch),
+            expires_after_s=context.settings.submit.expires_after_s if client.honours_expiry else None,
+        )
+
+    async def wait_step(self, batch: Batch) -> Move:
+        """Wait until the file is processed and the deployment takes batches, then commit the intent to create."""
+        context = self._context
+        now = context.clock.now_ms()
+        state = (await context.batches.deployments([batch.deployment]))[batch.deployment]
+        if state.paused_until_ms > now:
+            return Move(
+                state=BatchState.UPLOADED, after_s=(state.paused_until_ms - now) / 1000, reason=state.reason
+            )
+        if not batch.file_ready:
+            move = await self._look_at_file(batch)
+            if move:
+                return move
+        return Move(state=BatchState.CREATING, fields={"intent_at_ms": now, "file_ready": 1})
+
+    async def _look_at_file(self, batch: Batch) -> Move | None:
+        """None once the file is processed."""
+        context = self._context
+        submit = context.settings.submit
+        waited_s = (context.clock.now_ms() - batch.state_at_ms) / 1000
+        try:
+            file = await context.client(batch).get_file(batch.input_file_id)
+        except NotFound:
+            # a fresh file may be unknown for a while (F02)
+            if waited_s < submit.file_wait_s:
+                return Move(state=BatchState.UPLOADED, after_s=submit.file_poll_s, reason="file_not_found")
+            return Move(state=BatchState.SEALED, fields={"last_error": "file_not_found"}, reason="file_not_found")
+        if file.status == PROCESSED:
+            return None
+        if file.status not in UNUSABLE and waited_s < submit.file_wait_s:
+            return Move(state=BatchState.UPLOADED, after_s=submit.file_poll_s, reason="file_pending")
+        code = "file_error" if file.status in UNUSABLE else "file_stuck"
+        log.warning("submitter.file_unusable", batch=batch.id, code=code, status=file.status)
+        await context.client(batch).delete_file(file.id)
+        return Move(
+            state=BatchState.SEALED, next_attempt=True, fields={"last_error": code, "input_file_id": ""}, reason=code
+        )
+
+    async def create_step(self, batch: Batch) -> Move:
+        """Post once. Whatever is unclear goes to `resolving`, a step that was cut short as well."""
+        context = self._context
+        if batch.runs > 1:
+            return Move(state=BatchState.RESOLVING, reason="cut_short")
+        if context.clock.now_ms() - batch.intent_at_ms > POST_WITHIN_S * 1000:
+            return Move(state=BatchState.UPLOADED, reason="late")
+        client = context.client(batch)
+        try:
+            remote = await client.create_batch(
+                input_file_id=batch.input_file_id,
+                endpoint=context.lane(batch).endpoint,
+                metadata=metadata_of(context.settings.cluster, batch),
+                expires_after_s=context.settings.submit.expires_after_s if client.honours_expiry else None,
+            )
+        except Unclear as error:
+            log.warning("submitter.create_unclear", batch=batch.id, code=error.code)
+            return Move(state=BatchState.RESOLVING, fields={"last_error": error.code}, reason=error.code)
+        except QuotaExhausted as error:
+            return await follow(context, batch, verdict_of_error(error))
+        except Transient as error:
+            wait = error.retry_after_s or backoff_s(batch.retries)
+            fields = {"last_error": error.code, "retries": batch.retries + 1}
+            return Move(state=BatchState.UPLOADED, after_s=wait, fields=fields, reason=error.code)
+        except RegionUnavailable as error:
+            return await self._reroute(batch, error.code)
+        except (Rejected, NotFound) as error:
+            return await follow(context, batch, verdict_of_error(error))
+        await context.batches.absolve(batch.deployment)
+        log.info(
+            "submitter.batch_submitted",
+            batch=batch.id,
+            lane=batch.lane,
+            deployment=batch.deployment,
+            attempt=batch.attempt,
+            lines=batch.lines,
+            tokens=batch.tokens,
+        )
+        return submitted(context, remote.id, remote.raw_status, first_poll_s=context.poll_s())
+
+    async def _reroute(self, batch: Batch, code: str) -> Move:
+        await self._context.pause(
+            batch.deployment, reason=code, first_s=self._context.settings.submit.circuit_pause_s
+        )
+        return Move(state=BatchState.REQUEUEING, fields={"last_error": code}, reason=code)
+
+
+def submitted(context: Context, remote_id: str, status: str, *, first_poll_s: float) -> Move:
+    """The move of a batch whose remote batch is known."""
+    return Move(
+        state=BatchState.SUBMITTED,
+        after_s=first_poll_s,
+        fields={"remote_id": remote_id, "remote_status": status, "submitted_at_ms": context.clock.now_ms()},
+        reason="submitted",
+    )

@@ -1,0 +1,230 @@
+"""Control state: batch records, due steps, the quota ledger, and what was learned of deployments."""
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from redis.asyncio import Redis
+
+from groupage import keys
+from groupage_worker.clock import Clock
+from groupage_worker.errors import FenceLost
+from groupage_worker.models import KEEP, Batch, Move
+from groupage_worker.states import LEGAL, BatchState
+from groupage_worker.store.script import load_script
+
+PAGE = 500
+"""Names per look at a due set."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentState:
+    """What is known of a deployment beside its settings.
+
+    Attributes:
+        reserved_tokens: Sum of the open attempts' reservations.
+        open_attempts: How many attempts hold one.
+        paused_until_ms: No new batch before this instant; 0 when not paused.
+        strikes: Failures in a row; each doubles the next pause.
+        reason: Why it is paused.
+    """
+
+    reserved_tokens: int = 0
+    open_attempts: int = 0
+    paused_until_ms: int = 0
+    strikes: int = 0
+    reason: str = ""
+
+
+class BatchStore:
+    """Records of batches and everything that is due, on the control server."""
+
+    def __init__(self, redis: "Redis[bytes]", *, clock: Clock, closed_s: float) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._closed_ms = int(closed_s * 1000)
+        self._open = load_script(redis, "open_batch")
+        self._begin = load_script(redis, "begin")
+        self._commit = load_script(redis, "commit")
+        self._split = load_script(redis, "split_batch")
+
+    async def open(self, batch: Batch, *, tokens: int, limit: int) -> bool:
+        """Create the record with its reservation, due at once; False if the deployment has no room."""
+        now = self._clock.now_ms()
+        record = {
+            "lane": batch.lane,
+            "deployment": batch.deployment,
+            "state": batch.state.value,
+            "fence": 0,
+            "runs": 0,
+            "attempt": batch.attempt,
+            "opened_at_ms": now,
+            "state_at_ms": now,
+            "tokens": tokens,
+        }
+        opened, _reserved = await self._open(
+            keys=[keys.batch(batch.id), keys.quota(batch.deployment), keys.DUE_HEAVY],
+            args=[batch.reservation, tokens, limit, batch.step, now, *_flat(record)],
+        )
+        return bool(opened)
+
+    async def split(self, parent: Batch, child: Batch, *, tokens: int) -> bool:
+        """Create a child's record and move `tokens` of the reservation to it; False if it exists already."""
+        now = self._clock.now_ms()
+        record = {
+            "lane": child.lane,
+            "deployment": child.deployment,
+            "state": child.state.value,
+            "fence": 0,
+            "runs": 0,
+            "attempt": 1,
+            "opened_at_ms": now,
+            "state_at_ms": now,
+            "tokens": tokens,
+            "parent": parent.id,
+        }
+        return bool(
+            await self._split(
+                keys=[keys.batch(child.id), keys.quota(parent.deployment), keys.DUE_HEAVY],
+                args=[parent.reservation, child.reservation, tokens, child.step, now, *_flat(record)],
+            ),
+        )
+
+    async def begin(self, batch: str) -> Batch | None:
+        """Take the fence of a batch; None if it has no record."""
+        flat = await self._begin(keys=[keys.batch(batch)])
+        if not flat:
+            return None
+        record = {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}
+        return Batch.from_record(batch, record)
+
+    async def read(self, batch: str) -> Batch | None:
+        """Look at a record without taking its fence."""
+        record = await self._redis.hgetall(keys.batch(batch))
+        if not record:
+            return None
+        return Batch.from_record(batch, {k.decode(): v.decode() for k, v in record.items()})
+
+    async def commit(self, batch: Batch, move: Move) -> Batch:
+        """Write where a batch goes next.
+
+        Returns:
+            The batch as it is now.
+
+        Raises:
+            FenceLost: If another worker began a newer step.
+            ValueError: If the move is not legal (`states.LEGAL`): a programming error.
+        """
+        if move.state not in LEGAL[batch.state]:
+            raise ValueError(f"illegal move {batch.state} -> {move.state}")
+        now = self._clock.now_ms()
+        fields: dict[str, str | int] = {"state": move.state.value, **move.fields}
+        if move.state is not batch.state:
+            fields["state_at_ms"] = now
+            fields.setdefault("retries", 0)
+        reservation: str | int = move.reservation
+        if move.next_attempt:
+            fields["attempt"] = batch.attempt + 1
+            if reservation == KEEP:
+                reservation = dataclasses.replace(batch, attempt=batch.attempt + 1).reservation
+        is_closed = move.state is BatchState.CLOSED
+        where = "none" if is_closed else "heavy" if move.is_heavy else "light"
+        committed = await self._commit(
+            keys=[keys.batch(batch.id), keys.DUE_LIGHT, keys.DUE_HEAVY, keys.quota(batch.deployment)],
+            args=[
+                batch.fence,
+                batch.step,
+                where,
+                now + int(move.after_s * 1000),
+                batch.reservation,
+                reservation,
+                self._closed_ms if is_closed else 0,
+                *_flat(fields),
+            ],
+        )
+        if not committed:
+            raise FenceLost(batch.id)
+        known = {f.name for f in dataclasses.fields(Batch)}
+        return dataclasses.replace(
+            batch,
+            runs=0,
+            **{k: (move.state if k == "state" else v) for k, v in fields.items() if k in known},  # type: ignore[arg-type] # fields of the record
+        )
+
+    async def schedule(self, step: str, *, heavy: bool, at_ms: int) -> None:
+        """Put a periodic step into a due set unless it is there."""
+        await self._redis.zadd(keys.DUE_HEAVY if heavy else keys.DUE_LIGHT, {step: at_ms}, nx=True)
+
+    async def reschedule(self, step: str, *, heavy: bool, at_ms: int) -> None:
+        """Move a step's due time."""
+        await self._redis.zadd(keys.DUE_HEAVY if heavy else keys.DUE_LIGHT, {step: at_ms})
+
+    async def unschedule(self, step: str) -> None:
+        """Take a step out of both due sets, because nothing of that name exists any more."""
+        await self._redis.zrem(keys.DUE_LIGHT, step)
+        await self._redis.zrem(keys.DUE_HEAVY, step)
+
+    async def due_at(self, step: str, *, heavy: bool) -> int | None:
+        """When a step is due (Unix ms); None if it is not in this due set."""
+        score = await self._redis.zscore(keys.DUE_HEAVY if heavy else keys.DUE_LIGHT, step)
+        return None if score is None else int(score)
+
+    async def overdue(self, *, heavy: bool, before_ms: int) -> AsyncIterator[list[tuple[str, int]]]:
+        """Pages of (step, due) that should have run before an instant."""
+        key, offset = keys.DUE_HEAVY if heavy else keys.DUE_LIGHT, 0
+        while True:
+            page = await self._redis.zrange(
+                key, "-inf", before_ms, byscore=True, offset=offset, num=PAGE, withscores=True
+            )  # type: ignore[call-overload] # redis-py types bounds as int although it takes -inf
+            if page:
+                yield [(name.decode(), int(score)) for name, score in page]
+            if len(page) < PAGE:
+                return
+            offset += PAGE
+
+    async def steps(self) -> AsyncIterator[str]:
+        """Every scheduled step."""
+        for key in (keys.DUE_LIGHT, keys.DUE_HEAVY):
+            async for name, _score in self._redis.zscan_iter(key, count=PAGE):
+                yield name.decode()
+
+    async def deployments(self, names: Iterable[str]) -> dict[str, DeploymentState]:
+        """Reservations and pauses of deployments, in one round trip."""
+        wanted = list(names)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in wanted:
+                pipe.hvals(keys.quota(name))
+                pipe.hgetall(keys.deployment(name))
+            answers = await pipe.execute()
+        return {
+            name: _deployment(answers[2 * index], answers[2 * index + 1]) for index, name in enumerate(wanted)
+        }
+
+    async def pause(self, deployment: str, *, until_ms: int, strikes: int, reason: str) -> None:
+        """Let no new batch onto a deployment before an instant."""
+        await self._redis.hset(
+            keys.deployment(deployment),
+            mapping={"paused_until_ms": until_ms, "strikes": strikes, "reason": reason},
+        )
+
+    async def absolve(self, deployment: str) -> None:
+        """Forget pauses and strikes: the deployment took a batch."""
+        await self._redis.hdel(keys.deployment(deployment), "paused_until_ms", "strikes", "reason")
+
+    async def reservations(self, deployment: str) -> dict[str, int]:
+        """`batch:attempt` -> reserved tokens."""
+        held = await self._redis.hgetall(keys.quota(deployment))
+        return {field.decode(): int(tokens) for field, tokens in held.items()}
+
+
+def _deployment(held: list[bytes], learned: Mapping[bytes, bytes]) -> DeploymentState:
+    return DeploymentState(
+        reserved_tokens=sum(int(tokens) for tokens in held),
+        open_attempts=len(held),
+        paused_until_ms=int(learned.get(b"paused_until_ms", 0)),
+        strikes=int(learned.get(b"strikes", 0)),
+        reason=learned.get(b"reason", b"").decode(),
+    )
+
+
+def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
+    return [part for pair in fields.items() for part in pair]
