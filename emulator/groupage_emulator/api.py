@@ -1,0 +1,169 @@
+"""A region over HTTP: which operation a request means, who may ask, and what faults do to it."""
+
+import asyncio
+import re
+import time
+
+from aiohttp import web
+
+from groupage_emulator import api_batches, api_files, api_online, profiles, replies
+from groupage_emulator.faults import Call, Rule, Scope
+from groupage_emulator.profiles import Profile
+from groupage_emulator.region import Region
+from groupage_emulator.transport import common_headers, drain, json_reply, reset
+
+BODY_BYTES_MAX = 64 << 20
+BEGAN = "began"
+
+_OPERATIONS = tuple(
+    (method, re.compile(pattern), operation)
+    for method, pattern, operation in (
+        ("POST", r"^/files$", "upload"),
+        ("GET", r"^/files$", "list_files"),
+        ("POST", r"^/files/import$", "import"),
+        ("GET", r"^/files/(?P<id>[^/]+)/content$", "content"),
+        ("GET", r"^/files/(?P<id>[^/]+)$", "get_file"),
+        ("DELETE", r"^/files/(?P<id>[^/]+)$", "delete_file"),
+        ("POST", r"^/batches$", "create"),
+        ("GET", r"^/batches$", "list_batches"),
+        ("GET", r"^/batches/(?P<id>[^/]+)$", "get_batch"),
+        ("POST", r"^/batches/(?P<id>[^/]+)/cancel$", "cancel"),
+        ("POST", r"^/deployments/(?P<id>[^/]+)/chat/completions$", "online"),
+        ("POST", r"^/chat/completions$", "online"),
+        ("POST", r"^/responses$", "online"),
+    )
+)
+
+
+def operation_of(method: str, rest: str) -> tuple[str, str]:
+    """The operation and the id of a path after the base; empty when there is none."""
+    for wanted, pattern, operation in _OPERATIONS:
+        if method == wanted and (found := pattern.match(rest)):
+            return operation, found.groupdict().get("id", "")
+    return "", ""
+
+
+def is_allowed(region: Region, profile: Profile, request: web.Request) -> bool:
+    """Whether a key or token of the request is accepted (section 1.3)."""
+    keys = region.config.keys
+    kind, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() == "bearer" and bearer:
+        return bearer in region.config.tokens or ("bearer" in profile.key_in and bearer in keys)
+    return "api-key" in profile.key_in and request.headers.get("api-key") in keys
+
+
+class Api:
+    """Answers one region's requests; `handle` is the only route of its application."""
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+
+    def application(self) -> web.Application:
+        """The region's web application."""
+        application = web.Application(client_max_size=BODY_BYTES_MAX)
+        application.router.add_route("*", "/{path:.*}", self.handle)
+        application.on_response_prepare.append(self._prepare)
+        return application
+
+    async def _prepare(self, request: web.Request, reply: web.StreamResponse) -> None:
+        """Puts the service's headers on every answer, streamed ones included."""
+        elapsed_s = time.perf_counter() - request.get(BEGAN, time.perf_counter())
+        config = self._region.config
+        reply.headers.update(common_headers(config.name, config.display_name, elapsed_s))
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answers a request, and lets the faults that fit it happen."""
+        region = self._region
+        request[BEGAN] = time.perf_counter()
+        version = request.query.get("api-version")
+        route = profiles.route(request.path, version, region.config.profiles)
+        operation, target = operation_of(request.method, route.rest) if route else ("", "")
+        call = Call(region=region.name, operation=operation, path=request.path_qs, id=target)
+        rules = region.faults.fire(Scope.HTTP, call)
+
+        reply = await self._before(request, rules)
+        if reply is None:
+            reply = await self._answer(request, route, operation, target)
+            reply = await self._after(request, rules) or reply
+        return reply
+
+    async def _answer(
+        self, request: web.Request, route: profiles.Route | None, operation: str, target: str
+    ) -> web.StreamResponse:
+        """The answer without faults."""
+        try:
+            return await self._dispatch(request, route, operation, target)
+        except replies.Refusal as refusal:
+            await drain(request)
+            return json_reply(refusal.body, refusal.status)
+
+    async def _dispatch(
+        self, request: web.Request, route: profiles.Route | None, operation: str, target: str
+    ) -> web.StreamResponse:
+        region = self._region
+        if route is None:
+            raise replies.resource_not_found()
+        profile = route.profile
+        if not is_allowed(region, profile, request):
+            raise replies.unauthorized()
+        match operation:
+            case "upload":
+                return await api_files.upload(region, profile, request)
+            case "list_files":
+                return api_files.listing(region, profile, request)
+            case "get_file":
+                return api_files.get(region, profile, target)
+            case "delete_file":
+                return api_files.delete(region, target)
+            case "content":
+                return await api_files.content(region, request, target)
+            case "import":
+                raise replies.error_envelope(400, "fileImportFailed", "The emulator imports no files.")
+            case "create":
+                return await api_batches.create(region, profile, request)
+            case "get_batch":
+                return api_batches.get(region, profile, target)
+            case "cancel":
+                return await api_batches.cancel(region, profile, target)
+            case "list_batches":
+                return api_batches.listing(region, profile, request)
+            case "online":
+                responses = route.rest.endswith("/responses")
+                return await api_online.answer(region, profile, request, target, is_responses=responses)
+        raise replies.resource_not_found()
+
+    async def _before(self, request: web.Request, rules: list[Rule]) -> web.StreamResponse | None:
+        """Faults before handling; an answer of theirs takes the place of handling."""
+        if self._region.is_off:
+            reset(request)
+            return web.Response(status=503)
+        for rule in rules:
+            if rule.kind == "delay":
+                await self._region.clock.sleep(rule.seconds or 0.0)
+        return await self._apply(request, [rule for rule in rules if rule.when == "before"])
+
+    async def _after(self, request: web.Request, rules: list[Rule]) -> web.StreamResponse | None:
+        """Faults after handling: what was done stays done, the answer is lost."""
+        return await self._apply(request, [rule for rule in rules if rule.when == "after"])
+
+    async def _apply(self, request: web.Request, rules: list[Rule]) -> web.StreamResponse | None:
+        for rule in rules:
+            match rule.kind:
+                case "reset" | "region_off":
+                    reset(request)
+                    return web.Response(status=503)
+                case "hang":
+                    await asyncio.Event().wait()
+                case "http_status":
+                    await drain(request)
+                    return _injected(rule)
+        return None
+
+
+def _injected(rule: Rule) -> web.Response:
+    if rule.body is None:
+        reply = json_reply(replies.injected(rule), rule.status)
+    else:
+        reply = web.Response(text=rule.body, status=rule.status, content_type=rule.content_type)
+    reply.headers.update(rule.headers)
+    return reply
