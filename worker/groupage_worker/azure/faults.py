@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 
 from groupage_worker.azure.scalars import text
-from groupage_worker.azure.verdicts import Next, Row, row_of
+from groupage_worker.azure.verdicts import Next, row_of
 from groupage_worker.azure.wire import BatchError, UnreadableError, decode, parse_errors
 from groupage_worker.errors import (
     CredentialsRejected,
@@ -91,24 +91,28 @@ def classify(
     if status in {401, 403}:
         return CredentialsRejected(message, code=code)
     wait_s = retry_after_s(headers, problem.message, max_s=retry_after_max_s)
-    transient = Transient(message, code=code, retry_after_s=wait_s)
-    if status >= 500:
-        return transient
-    row = row_of(code)
-    if status == 404 or (row is not None and row.code == "notFound"):
-        return _not_found(op, message, code)
-    if row is None:
-        return transient if status < 400 or status in _PASSES else Rejected(message, code=code)
-    return _by_row(op, row, transient)
+    return _by_code(op, status, Transient(message, code=code, retry_after_s=wait_s))
 
 
-def unreadable(op: Op, status: int) -> WorkerError:
-    """The error for a 2xx answer that is no usable object: for a create, the batch may exist."""
+def unreadable(
+    op: Op, status: int, headers: Mapping[str, str], body: bytes, *, retry_after_max_s: float
+) -> WorkerError:
+    """The error for a 2xx answer that is not the wanted object: for a create, the batch may exist.
+
+    Args:
+        op: The call.
+        status: HTTP status.
+        headers: Of the answer.
+        body: Its body; may be an error envelope, which then decides (F39).
+        retry_after_max_s: A longer wait asked for is cut to this many seconds.
+    """
+    if _envelope(body):
+        return classify(op, status, headers, body, retry_after_max_s=retry_after_max_s)
     kind: type[WorkerError] = Unclear if op is Op.CREATE else Transient
     return kind(f"{op}: HTTP {status} with a body that cannot be read", code="unreadable_answer")
 
 
-def lost(op: Op, error: httpx.TransportError | TimeoutError) -> WorkerError:
+def lost(op: Op, error: httpx.RequestError | TimeoutError) -> WorkerError:
     """The error for a call that got no whole answer.
 
     A create whose connection was opened may have been carried out; every other call may just be made again.
@@ -155,16 +159,21 @@ def _http_date_s(value: str | None) -> float | None:
         return None
 
 
-def _by_row(op: Op, row: Row, transient: Transient) -> WorkerError:
-    """The error of a code that the table knows."""
+def _by_code(op: Op, status: int, transient: Transient) -> WorkerError:
+    """The error by code, then by status; `transient` is what it is where the call may just be made again."""
     message, code = str(transient), transient.code
+    if status >= 500:
+        return transient
+    row = row_of(code)
+    if status == 404 or (row is not None and row.code == "notFound"):
+        return _not_found(op, message, code)
+    if row is None:
+        return transient if status < 400 or status in _PASSES else Rejected(message, code=code)
     if row.next is Next.WAIT_QUOTA or (op is Op.CREATE and row.code == "quotaExceeded"):
         return QuotaExhausted(message, code=code)  # a create makes no input file: it can only mean tokens
-    if row.next is Next.RETRY:
-        return transient
     if row.next is Next.REROUTE:
         return RegionUnavailable(message, code=code)
-    return Rejected(message, code=code)
+    return transient if row.next is Next.RETRY else Rejected(message, code=code)
 
 
 def _not_found(op: Op, message: str, code: str) -> WorkerError:
