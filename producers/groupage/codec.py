@@ -134,7 +134,7 @@ def unpack_reply(value: bytes, *, id: str, lane: str) -> Reply:  # noqa: A002 - 
         lane=lane,
         status=head.status,
         status_code=wire.status_code,
-        body=None if wire.body is None else msgspec.json.decode(wire.body),
+        body=msgspec.json.decode(wire.body),
         usage=wire.usage,
         error=wire.error,
         cost_usd=wire.cost_usd,

@@ -123,7 +123,7 @@ class WireReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     region: str | None = None
     submitted_at_ms: int | None = None
     finished_at_ms: int | None = None
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw = msgspec.Raw(b"null")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +145,14 @@ class Ticket:
     Attributes:
         is_new: False when the same id with the same body was known already.
         is_settled: True when its reply is there already.
+        client: Process that hears of its reply at once; others ask for it when they wait.
     """
 
     id: str
     lane: str
     is_new: bool = True
     is_settled: bool = False
+    client: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -226,7 +226,7 @@ def reply_of(row: Row, origin: Origin) -> bytes:
             region=origin.region,
             submitted_at_ms=origin.submitted_at_ms or None,
             finished_at_ms=origin.finished_at_ms or None,
-            body=None if row.body is None else msgspec.Raw(row.body),
+            body=msgspec.Raw(row.body or b"null"),
         ),
     )
 
