@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -10,7 +11,7 @@ from groupage_emulator import api_batches, api_files, api_online, profiles, repl
 from groupage_emulator.faults import Call, Rule, Scope
 from groupage_emulator.profiles import Profile
 from groupage_emulator.region import Region
-from groupage_emulator.transport import common_headers, drain, json_reply, reset
+from groupage_emulator.transport import Ask, common_headers, drain, json_reply, reset
 
 BODY_BYTES_MAX = 64 << 20
 BEGAN = "began"
@@ -33,6 +34,20 @@ _OPERATIONS = tuple(
         ("POST", r"^/responses$", "online"),
     )
 )
+
+_ANSWERS: dict[str, Callable[[Ask], Awaitable[web.StreamResponse]]] = {
+    "upload": api_files.upload,
+    "list_files": api_files.listing,
+    "import": api_files.bring,
+    "content": api_files.content,
+    "get_file": api_files.get,
+    "delete_file": api_files.delete,
+    "create": api_batches.create,
+    "list_batches": api_batches.listing,
+    "get_batch": api_batches.get,
+    "cancel": api_batches.cancel,
+    "online": api_online.answer,
+}
 
 
 def operation_of(method: str, rest: str) -> tuple[str, str]:
@@ -100,37 +115,14 @@ class Api:
     async def _dispatch(
         self, request: web.Request, route: profiles.Route | None, operation: str, target: str
     ) -> web.StreamResponse:
-        region = self._region
         if route is None:
             raise replies.resource_not_found()
-        profile = route.profile
-        if not is_allowed(region, profile, request):
+        if not is_allowed(self._region, route.profile, request):
             raise replies.unauthorized()
-        match operation:
-            case "upload":
-                return await api_files.upload(region, profile, request)
-            case "list_files":
-                return api_files.listing(region, profile, request)
-            case "get_file":
-                return api_files.get(region, profile, target)
-            case "delete_file":
-                return api_files.delete(region, target)
-            case "content":
-                return await api_files.content(region, request, target)
-            case "import":
-                raise replies.error_envelope(400, "fileImportFailed", "The emulator imports no files.")
-            case "create":
-                return await api_batches.create(region, profile, request)
-            case "get_batch":
-                return api_batches.get(region, profile, target)
-            case "cancel":
-                return await api_batches.cancel(region, profile, target)
-            case "list_batches":
-                return api_batches.listing(region, profile, request)
-            case "online":
-                responses = route.rest.endswith("/responses")
-                return await api_online.answer(region, profile, request, target, is_responses=responses)
-        raise replies.resource_not_found()
+        answer = _ANSWERS.get(operation)
+        if answer is None:
+            raise replies.resource_not_found()
+        return await answer(Ask(self._region, route.profile, request, target, route.rest))
 
     async def _before(self, request: web.Request, rules: list[Rule]) -> web.StreamResponse | None:
         """Faults before handling; an answer of theirs takes the place of handling."""

@@ -8,10 +8,11 @@ from aiohttp import web
 
 from groupage_emulator import replies, views
 from groupage_emulator.batch import Batch
+from groupage_emulator.creation import Wanted
 from groupage_emulator.faults import Call, Scope
 from groupage_emulator.profiles import Profile
-from groupage_emulator.region import Region, Wanted
-from groupage_emulator.transport import json_reply
+from groupage_emulator.region import Region
+from groupage_emulator.transport import Ask, json_reply
 
 LIMIT_DEFAULT = 20
 
@@ -21,9 +22,10 @@ def show(region: Region, batch: Batch, profile: Profile, *, has_metadata: bool =
     return views.batch(batch, profile, region.lifecycle.completed_now(batch), has_metadata=has_metadata)
 
 
-async def create(region: Region, profile: Profile, request: web.Request) -> web.Response:
+async def create(ask: Ask) -> web.Response:
     """POST /batches; with the quota headers where the profile has them (section 1.4)."""
-    raw = await request.read()
+    region, profile = ask.region, ask.profile
+    raw = await ask.request.read()
     try:
         wanted = msgspec.json.decode(raw, type=Wanted)
     except msgspec.DecodeError as error:
@@ -38,20 +40,21 @@ async def create(region: Region, profile: Profile, request: web.Request) -> web.
     return reply
 
 
-def get(region: Region, profile: Profile, batch_id: str) -> web.Response:
+async def get(ask: Ask) -> web.Response:
     """GET /batches/{id}."""
-    return json_reply(show(region, region.batch(batch_id), profile))
+    return json_reply(show(ask.region, ask.region.batch(ask.target), ask.profile))
 
 
-async def cancel(region: Region, profile: Profile, batch_id: str) -> web.Response:
+async def cancel(ask: Ask) -> web.Response:
     """POST /batches/{id}/cancel."""
-    batch = region.batch(batch_id)
-    await region.lifecycle.cancel(batch)
-    return json_reply(show(region, batch, profile))
+    batch = ask.region.batch(ask.target)
+    await ask.region.lifecycle.cancel(batch)
+    return json_reply(show(ask.region, batch, ask.profile))
 
 
-def listing(region: Region, profile: Profile, request: web.Request) -> web.Response:
+async def listing(ask: Ask) -> web.Response:
     """GET /batches: newest first, by cursor; filter and order where the profile has them (section 4.5)."""
+    region, profile, request = ask.region, ask.profile, ask.request
     call = Call(region=region.name, operation="list_batches", path=request.path_qs)
     faults = {rule.kind for rule in region.faults.fire(Scope.LIST, call)}
     limit = _limit(region, request.query.get("limit"))

@@ -5,10 +5,11 @@ from pathlib import Path
 from aiohttp import BodyPartReader, MultipartReader, web
 
 from groupage_emulator import replies, views
+from groupage_emulator.creation import Expiry, check_expiry
 from groupage_emulator.faults import Call, Rule, Scope
 from groupage_emulator.profiles import Profile
-from groupage_emulator.region import Expiry, Region
-from groupage_emulator.transport import json_reply, reset
+from groupage_emulator.region import Region
+from groupage_emulator.transport import Ask, json_reply, reset
 
 CHUNK_BYTES = 1 << 18
 FIELD_BYTES_MAX = 4096
@@ -17,8 +18,9 @@ _SECONDS = ("expires_after[seconds]", "expires_after.seconds", "seconds")
 _ANCHOR = ("expires_after[anchor]", "expires_after.anchor", "anchor")
 
 
-async def upload(region: Region, profile: Profile, request: web.Request) -> web.StreamResponse:
+async def upload(ask: Ask) -> web.StreamResponse:
     """POST /files: streams the part to disk, in constant memory."""
+    region, profile, request = ask.region, ask.profile, ask.request
     if not request.content_type.startswith("multipart/"):
         raise replies.error_envelope(400, "invalidPayload", "The body must be multipart/form-data.")
     file_id = region.files.new_id(is_output=False)
@@ -96,23 +98,33 @@ def _expiry(region: Region, profile: Profile, fields: dict[str, str]) -> Expiry 
         raise replies.error_envelope(400, "invalidPayload", "expires_after.seconds must be an integer.")
     expiry = Expiry(int(seconds), anchor)
     if profile.honours_expiry:
-        region.check_expiry(expiry)
+        check_expiry(region.config.limits, expiry)
     return expiry
 
 
-def get(region: Region, profile: Profile, file_id: str) -> web.Response:
+async def bring(ask: Ask) -> web.Response:
+    """POST /files/import: always refused.
+
+    Raises:
+        Refusal: E5 `fileImportFailed`.
+    """
+    raise replies.error_envelope(400, "fileImportFailed", f"The emulator imports no files: {ask.rest}.")
+
+
+async def get(ask: Ask) -> web.Response:
     """GET /files/{id}."""
-    return json_reply(views.file(region.files.get(file_id), profile))
+    return json_reply(views.file(ask.region.files.get(ask.target), ask.profile))
 
 
-def delete(region: Region, file_id: str) -> web.Response:
+async def delete(ask: Ask) -> web.Response:
     """DELETE /files/{id}."""
-    region.files.delete(file_id)
-    return json_reply({"object": "file", "deleted": True, "id": file_id})
+    ask.region.files.delete(ask.target)
+    return json_reply({"object": "file", "deleted": True, "id": ask.target})
 
 
-def listing(region: Region, profile: Profile, request: web.Request) -> web.Response:
+async def listing(ask: Ask) -> web.Response:
     """GET /files: all of them in old profiles, pages in new ones (section 2.3)."""
+    region, profile, request = ask.region, ask.profile, ask.request
     purpose = request.query.get("purpose")
     found = [one for one in region.files.all() if purpose in (None, one.purpose)]
     if not profile.file_paging:
@@ -132,8 +144,9 @@ def listing(region: Region, profile: Profile, request: web.Request) -> web.Respo
     return json_reply(views.page(shown, profile, has_more=len(found) > int(limit)))
 
 
-async def content(region: Region, request: web.Request, file_id: str) -> web.StreamResponse:
+async def content(ask: Ask) -> web.StreamResponse:
     """GET /files/{id}/content: streams the bytes, with what faults do to them."""
+    region, request, file_id = ask.region, ask.request, ask.target
     stored = region.files.get(file_id)
     call = Call(region=region.name, operation="content", path=request.path_qs, id=file_id)
     rules = {rule.kind: rule for rule in region.faults.fire(Scope.DOWNLOAD, call)}

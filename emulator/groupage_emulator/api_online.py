@@ -7,32 +7,22 @@ import msgspec
 from aiohttp import web
 
 from groupage_emulator import answers, journal, replies, rows
-from groupage_emulator.profiles import Profile
-from groupage_emulator.region import Region
-from groupage_emulator.transport import raw_json_reply
+from groupage_emulator.transport import Ask, raw_json_reply
 from groupage_emulator.validation import BATCH_SKUS
 
 
-async def answer(
-    region: Region, profile: Profile, request: web.Request, deployment: str, *, is_responses: bool
-) -> web.Response:
-    """POST .../chat/completions or .../responses.
-
-    Args:
-        region: The region that answers.
-        profile: Of the request.
-        request: Its body is the inference request.
-        deployment: From the path, or empty: then `model` in the body names it.
-        is_responses: Which of the two APIs.
-    """
-    raw = await request.read()
+async def answer(ask: Ask) -> web.Response:
+    """POST .../chat/completions or .../responses; the deployment is in the path or in the body's `model`."""
+    region, profile = ask.region, ask.profile
+    is_responses = ask.rest.endswith("/responses")
+    raw = await ask.request.read()
     try:
         body = msgspec.json.decode(raw, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise replies.error_envelope(
             400, "invalidPayload", f"The request body is invalid: {error}"
         ) from error
-    name = deployment or str(body.get("model", ""))
+    name = ask.target or str(body.get("model", ""))
     body["model"] = name
     found = region.deployments.get(name)
     if found is None:

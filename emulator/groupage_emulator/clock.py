@@ -147,7 +147,7 @@ class Clock:
     async def _happen(self, event: Event) -> None:
         try:
             await event()
-        except Exception:
+        except Exception:  # noqa: BLE001 (one failed event must not stop the clock)
             _log.exception("an event of the emulator failed")
 
 

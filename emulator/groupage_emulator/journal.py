@@ -233,8 +233,6 @@ class Summary:
                 self.output_tokens += record.output_tokens
             case Fault():
                 self.faults[record.fault] += 1
-            case Refused() | Validated() | Cancel():
-                pass
 
     @classmethod
     def of(cls, records: Iterable[AnyRecord]) -> Self:

@@ -13,10 +13,10 @@ from groupage_emulator import journal, outputs, replies
 from groupage_emulator.batch import Batch, Status
 from groupage_emulator.clock import Clock
 from groupage_emulator.config import RegionConfig, Span
-from groupage_emulator.files import Files, StoredFile
+from groupage_emulator.files import Files
 from groupage_emulator.journal import Journal
 from groupage_emulator.plan import Plan
-from groupage_emulator.rows import Voice
+from groupage_emulator.results import Results
 from groupage_emulator.throughput import Throughput
 from groupage_emulator.validation import Invalid, Validation
 
@@ -54,6 +54,7 @@ class Lifecycle:
         self._journal = journal
         self._rng = rng
         self._work = work
+        self._results = Results(config=config, clock=clock, files=files, journal=journal, rng=rng)
         self._throughput = Throughput(clock, config.tokens_per_s, config.batch_tokens_per_s_max)
 
     def begin(self, batch: Batch) -> None:
@@ -257,68 +258,8 @@ class Lifecycle:
         batch.is_closing = True
         if batch.plan is not None:
             async with self._work:
-                await self._write(batch, batch.plan, status, done)
+                await self._results.write(batch, batch.plan, status, done)
         self._end(batch, status)
-
-    async def _write(self, batch: Batch, plan: Plan, status: Status, done: int) -> None:
-        output_id, error_id = (self._files.new_id(is_output=True) for _ in range(2))
-        output, error = self._files.path(output_id), self._files.path(error_id)
-        model = next((one.model for one in self._config.deployments if one.name == batch.deployment), "")
-        azure = batch.profile.is_azure
-        voice = Voice(
-            model=model,
-            is_azure=azure,
-            has_line_id=batch.profile.has_line_id,
-            reply_bytes=self._config.reply_bytes,
-        )
-        writer = outputs.Writer(
-            plan=plan,
-            voice=voice,
-            batch_id=batch.id,
-            created=int(self._clock.now()),
-            faults=batch.faults,
-            rng=self._rng,
-        )
-        undone = status.value if status.value in outputs.UNDONE else None
-        counts = await writer.pages(output, error, done, undone)
-        batch.completed, batch.failed = counts.completed, counts.failed
-        self._bill(batch, counts)
-        batch.output_file_id = self._keep(batch, output_id, counts.output_lines, is_error=False)
-        batch.error_file_id = self._keep(batch, error_id, counts.error_lines, is_error=True)
-
-    def _bill(self, batch: Batch, counts: outputs.Counts) -> None:
-        for page in outputs.paged(counts.billed):
-            self._journal.write(
-                journal.Billed(
-                    at_s=self._clock.now(),
-                    region=self._config.name,
-                    deployment=batch.deployment,
-                    batch_id=batch.id,
-                    lines=page,
-                )
-            )
-
-    def _keep(self, batch: Batch, file_id: str, lines: int, *, is_error: bool) -> str | None:
-        """Makes a file of the region of what was written, or of nothing what the profile wants (section 5.1)."""
-        path = self._files.path(file_id)
-        if not lines:
-            rule = batch.faults.get("empty_error_file")
-            value = batch.profile.empty_error_file if rule is None else rule.value
-            if not is_error or value != "zero":
-                outputs.discard(path)
-                return "" if is_error and value == "empty" else None
-        now = self._clock.now()
-        stored = StoredFile(
-            id=file_id,
-            path=path,
-            filename=f"{batch.id}_{'error' if is_error else 'output'}.jsonl",
-            purpose="batch_output",
-            size_bytes=path.stat().st_size,
-            created_at=now,
-            expires_at=None if batch.output_expiry_s is None else now + batch.output_expiry_s,
-        )
-        self._files.add_output(stored, batch.id, lines, is_error=is_error)
-        return file_id
 
     def _end(self, batch: Batch, status: Status) -> None:
         """Enters a terminal status, gives back tokens and disk space, and flushes the journal."""

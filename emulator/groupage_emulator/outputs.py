@@ -37,6 +37,15 @@ class Counts:
     billed: list[BilledLine] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Where rows go."""
+
+    output: BinaryIO
+    error: BinaryIO
+    counts: Counts
+
+
 def chosen(rule: Rule | None, custom_id: str) -> bool:
     """Whether a line fault takes this line: a share of all lines, drawn from the id and the rule's seed."""
     if rule is None:
@@ -80,10 +89,11 @@ class Writer:
         self.rng.shuffle(order)
         counts, slices = Counts(), Slices()
         with output.open("wb", buffering=1 << 20) as good, error.open("wb", buffering=1 << 20) as bad:
+            to = Sinks(good, bad, counts)
             for place, index in enumerate(order):
                 made = self.plan[index]
                 if place < done:
-                    self._line(made, index, order[place - 1], good, bad, counts)
+                    self._line(made, index, order[place - 1], to)
                 elif undone is not None:
                     bad.write(
                         rows.unanswered(made.custom_id, self.voice, self._request_id(index), *UNDONE[undone])
@@ -96,9 +106,7 @@ class Writer:
         """A UUID of the batch's id and the line's number."""
         return f"{self.batch_id.removeprefix('batch_')[:24]}{index:012x}".encode()
 
-    def _line(
-        self, made: Answer, index: int, other: int, good: BinaryIO, bad: BinaryIO, counts: Counts
-    ) -> None:
+    def _line(self, made: Answer, index: int, other: int, to: Sinks) -> None:
         """Writes the row or rows of one line that was worked off."""
         request_id = self._request_id(index)
         directive = made.directive
@@ -106,15 +114,17 @@ class Writer:
         if rule is not None and chosen(rule, made.custom_id):
             directive = f"status={rule.status}" if rule.status else "zero"
         if directive not in _BILLED_DIRECTIVES:
-            counts.failed += 1
-            counts.error_lines += 1
-            bad.write(rows.failed(made, self.voice, request_id, directive))
+            to.counts.failed += 1
+            to.counts.error_lines += 1
+            to.error.write(rows.failed(made, self.voice, request_id, directive))
             return
-        counts.completed += 1
-        counts.billed.append(BilledLine(made.custom_id, made.digest, made.input_tokens, made.output_tokens))
+        to.counts.completed += 1
+        to.counts.billed.append(
+            BilledLine(made.custom_id, made.digest, made.input_tokens, made.output_tokens)
+        )
         for row in self._good(made, directive, request_id, other):
-            counts.output_lines += 1
-            good.write(row)
+            to.counts.output_lines += 1
+            to.output.write(row)
 
     def _good(self, made: Answer, directive: str, request_id: bytes, other: int) -> Iterator[bytes]:
         """The rows of a billed line: one, unless something goes wrong."""

@@ -6,37 +6,17 @@ import uuid
 from pathlib import Path
 from random import Random
 
-import msgspec
-
 from groupage_emulator import journal, replies, validation
 from groupage_emulator.batch import Batch, Status
 from groupage_emulator.clock import Clock
 from groupage_emulator.config import DeploymentConfig, RegionConfig
+from groupage_emulator.creation import Checks, Wanted
 from groupage_emulator.faults import Call, Faults, Scope
-from groupage_emulator.files import Files, FileStatus, StoredFile
+from groupage_emulator.files import Files, StoredFile
 from groupage_emulator.journal import Journal
 from groupage_emulator.ledger import Ledger
 from groupage_emulator.lifecycle import Lifecycle
 from groupage_emulator.profiles import Profile
-
-ENDPOINTS = ("/chat/completions", "/responses")
-
-
-class Expiry(msgspec.Struct):
-    """`expires_after` of a file or of outputs (section 2.1)."""
-
-    seconds: int
-    anchor: str = "created_at"
-
-
-class Wanted(msgspec.Struct):
-    """The body of POST /batches; unknown members are ignored (section 4.1)."""
-
-    endpoint: str
-    completion_window: str
-    input_file_id: str | None = None
-    metadata: dict[str, str] | None = None
-    output_expires_after: Expiry | None = None
 
 
 class Region:
@@ -78,6 +58,7 @@ class Region:
         self.files = Files(
             config=config, clock=clock, journal=journal, faults=faults, root=root / "files", rng=self._rng
         )
+        self._checks = Checks(config, self.files)
         (root / "batches").mkdir(parents=True, exist_ok=True)
         self.batches: list[Batch] = []
         self._by_id: dict[str, Batch] = {}
@@ -151,9 +132,9 @@ class Region:
             raise
 
     def _create(self, wanted: Wanted, profile: Profile) -> Batch:
-        self._check_fields(wanted, profile)
-        source = self._input(wanted.input_file_id or "")
-        deployment = self._deployment(source, profile)
+        self._checks.fields(wanted, profile)
+        source = self._checks.source(wanted.input_file_id or "")
+        deployment = self._checks.deployment(source, profile)
         estimate = int(source.size_bytes / self.config.counting.estimate_bytes_per_token)
         ledger = None if deployment is None else self.ledgers[deployment.name]
         if ledger and profile.fail_fast and self.config.fail_fast and not ledger.has_room(estimate):
@@ -211,74 +192,6 @@ class Region:
             )
         )
         self.lifecycle.begin(batch)
-
-    def _check_fields(self, wanted: Wanted, profile: Profile) -> None:
-        """Refuses an endpoint, an expiry or metadata that the service would not take."""
-        bare = validation.bare_url(wanted.endpoint)
-        embeddings = bare == "/embeddings" and self.config.quirks.embeddings
-        if bare not in ENDPOINTS and not embeddings:
-            raise replies.error_envelope(
-                400, "invalidPayload", f"The endpoint '{wanted.endpoint}' is not supported."
-            )
-        if wanted.input_file_id is None:
-            raise replies.error_envelope(400, "invalidPayload", "The input_file_id field is required.")
-        expiry = wanted.output_expires_after
-        if expiry is not None and profile.honours_expiry:
-            self.check_expiry(expiry)
-        pairs = wanted.metadata or {}
-        if len(pairs) > 16 or any(len(name) > 64 or len(value) > 512 for name, value in pairs.items()):
-            raise replies.error_envelope(
-                400,
-                "invalidPayload",
-                "Metadata takes 16 pairs with keys up to 64 and values up to 512 characters.",
-            )
-
-    def check_expiry(self, expiry: Expiry) -> None:
-        """Refuses an expiry outside the range (section 2.1)."""
-        limits = self.config.limits
-        if expiry.anchor != "created_at" or not limits.expiry_s_min <= expiry.seconds <= limits.expiry_s_max:
-            raise replies.error_envelope(
-                400,
-                "invalidPayload",
-                "expires_after must have the anchor 'created_at' and seconds between"
-                f" {limits.expiry_s_min} and {limits.expiry_s_max}.",
-            )
-
-    def _input(self, file_id: str) -> StoredFile:
-        """The input file, ready for a batch."""
-        try:
-            source = self.files.get(file_id)
-        except replies.Refusal as refusal:
-            if self.config.quirks.missing_input == 404:
-                raise
-            raise replies.error_envelope(
-                400, "invalidPayload", f"Cannot find file with id {file_id}."
-            ) from refusal
-        if source.purpose != "batch":
-            raise replies.error_envelope(
-                400, "invalidPayload", f"The file '{file_id}' has not the purpose 'batch'."
-            )
-        if source.status is not FileStatus.PROCESSED:
-            message = (
-                f"The input file '{file_id}' is in '{source.status}' state. Only files with status 'Processed' are"
-                " accepted for batch inferencing. Please check the file status and try again"
-            )
-            if self.config.quirks.pending_envelope == "errors":
-                raise replies.errors_envelope("invalid_request", message)
-            raise replies.error_envelope(400, "invalidPayload", message)
-        return source
-
-    def _deployment(self, source: StoredFile, profile: Profile) -> DeploymentConfig | None:
-        """The deployment that the first line names; None leaves the judgement to validation."""
-        model = validation.first_model(source.path)
-        if model is None:
-            return None
-        found = self.deployments.get(model)
-        if found is None and profile.is_azure:
-            raise replies.errors_envelope(*validation.model_not_found(model, self.deployments))
-        if found and found.sku not in validation.BATCH_SKUS and self.config.quirks.sku_check == "create":
-            raise replies.errors_envelope(*validation.wrong_sku(found))
-        return found
 
     def _ledger(self, deployment: DeploymentConfig) -> Ledger:
         def changed(ledger: Ledger) -> None:

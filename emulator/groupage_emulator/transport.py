@@ -4,11 +4,34 @@ import socket
 import struct
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
 
+from groupage_emulator.profiles import Profile
+from groupage_emulator.region import Region
+
 _encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request that is allowed to be asked.
+
+    Attributes:
+        region: Who is asked.
+        profile: How the answer is to look.
+        request: The request itself.
+        target: The id in its path: of a file, a batch or a deployment; or empty.
+        rest: The path after the base.
+    """
+
+    region: Region
+    profile: Profile
+    request: web.Request
+    target: str
+    rest: str
 
 
 def json_reply(body: object, status: int = 200) -> web.Response:

@@ -42,7 +42,7 @@ class Line(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(Line)
 
 
-class Invalid(Exception):
+class Invalid(Exception):  # noqa: N818 (a verdict, not an error of ours)
     """The file is refused; `entries` become `errors.data`."""
 
     def __init__(self, entries: list[dict[str, object]]) -> None:
@@ -127,7 +127,7 @@ class Validation:
                 if isinstance(problem, str):
                     url = problem
                     continue
-                found.append(entry(*problem, self._line(number)))
+                found.append(entry(*problem, self._number(number)))
                 if len(found) >= ERRORS_MAX:
                     break
         if found:
@@ -143,6 +143,23 @@ class Validation:
             return "invalid_request", f"The schema of the input line is invalid: {error}"
         except (msgspec.DecodeError, UnicodeDecodeError):
             return "invalid_json_line", "This line is not parseable as valid JSON."
+        problem = self._line_problem(line, ids, url, plan)
+        if problem is not None:
+            return problem
+        plan.append(
+            answers.answer(
+                line.custom_id,
+                line.body,
+                raw,
+                is_responses=line.url.endswith(RESPONSES),
+                counting=self.region.counting,
+                reply_bytes=self.region.reply_bytes,
+            )
+        )
+        return line.url
+
+    def _line_problem(self, line: Line, ids: set[str], url: str | None, plan: Plan) -> tuple[str, str] | None:
+        """What is wrong with a line of the right shape, if anything; takes its id."""
         custom_id = line.custom_id
         if custom_id in ids:
             return (
@@ -155,19 +172,7 @@ class Validation:
         if line.url != url and (problem := self._url(line.url, url)) is not None:
             return problem
         model = line.body.get("model")
-        if model != plan.deployment and (problem := self._model(model, plan)) is not None:
-            return problem
-        plan.append(
-            answers.answer(
-                custom_id,
-                line.body,
-                raw,
-                is_responses=line.url.endswith(RESPONSES),
-                counting=self.region.counting,
-                reply_bytes=self.region.reply_bytes,
-            )
-        )
-        return line.url
+        return None if model == plan.deployment else self._model(model, plan)
 
     def _url(self, mine: str, others: str | None) -> tuple[str, str] | None:
         """What is wrong with a url that differs from the line before, if anything."""
@@ -208,6 +213,6 @@ class Validation:
             f" {self.region.limits.lines_max:,}.",
         )
 
-    def _line(self, index: int) -> int | str:
+    def _number(self, index: int) -> int | str:
         number = index + self.region.quirks.line_base
         return str(number) if self.region.quirks.line_as_string else number
