@@ -18,3 +18,7 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self._now_ms += int(seconds * 1000)
+
+    def set(self, now_ms: int) -> None:
+        """Start from another instant."""
+        self._now_ms = now_ms

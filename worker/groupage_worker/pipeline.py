@@ -12,7 +12,6 @@ import structlog
 from redis.exceptions import RedisError
 
 from groupage_worker.errors import FenceLost, RegionUnavailable, Transient, WorkerError
-from groupage_worker.metrics import StepOutcome
 from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages.context import Context
@@ -129,7 +128,7 @@ class Pipeline:
         """One stage's step; an error that the stage leaves to us means: the same again, later."""
         context = self._context
         started = context.clock.monotonic_s()
-        outcome: StepOutcome = "failed"
+        outcome = "failed"
         try:
             move = await self._stages[batch.state](batch)
             outcome = "committed" if move.state is not batch.state else "idle"
@@ -174,7 +173,7 @@ class Pipeline:
             await context.batches.unschedule(step)
             return None
         started = context.clock.monotonic_s()
-        outcome: StepOutcome = "failed"
+        outcome = "failed"
         try:
             match kind:
                 case "gather":

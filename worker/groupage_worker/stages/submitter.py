@@ -181,7 +181,7 @@ class Submitter:
             return await follow(context, batch, verdict_of_error(error))
         except Transient as error:
             wait = error.retry_after_s or backoff_s(batch.retries)
-            fields = {"last_error": error.code, "retries": batch.retries + 1}
+            fields: dict[str, str | int] = {"last_error": error.code, "retries": batch.retries + 1}
             return Move(state=BatchState.UPLOADED, after_s=wait, fields=fields, reason=error.code)
         except RegionUnavailable as error:
             return await self._reroute(batch, error.code)

@@ -3,14 +3,12 @@
 import dataclasses
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-from redis.asyncio import Redis
-
 from groupage import keys
 from groupage_worker.clock import Clock
 from groupage_worker.errors import FenceLost
 from groupage_worker.models import KEEP, Batch, Move
 from groupage_worker.states import LEGAL, BatchState
-from groupage_worker.store.script import load_script
+from groupage_worker.store.script import RedisClient, load_script
 
 PAGE = 500
 """Names per look at a due set."""
@@ -38,7 +36,7 @@ class DeploymentState:
 class BatchStore:
     """Records of batches and everything that is due, on the control server."""
 
-    def __init__(self, redis: "Redis[bytes]", *, clock: Clock, closed_s: float) -> None:
+    def __init__(self, redis: RedisClient, *, clock: Clock, closed_s: float) -> None:
         self._redis = redis
         self._clock = clock
         self._closed_ms = int(closed_s * 1000)
@@ -174,7 +172,7 @@ class BatchStore:
         while True:
             page = await self._redis.zrange(
                 key, "-inf", before_ms, byscore=True, offset=offset, num=PAGE, withscores=True
-            )  # type: ignore[call-overload] # redis-py types bounds as int although it takes -inf
+            )
             if page:
                 yield [(name.decode(), int(score)) for name, score in page]
             if len(page) < PAGE:

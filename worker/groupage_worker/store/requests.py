@@ -5,13 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
-
 from groupage import codec, keys
 from groupage.contract import DUE_SLOT_MS, LaneInfo, Priority
 from groupage_worker.clock import Clock
 from groupage_worker.models import Claim, Settled, Settlement
-from groupage_worker.store.script import load_script
+from groupage_worker.store.script import RedisClient, load_script
 
 MANIFEST_TTL_MS = 30 * 86_400_000
 """A manifest outlives every deadline (14 days) and the week that open requests outlive theirs."""
@@ -45,7 +43,7 @@ class LaneLoad:
 class RequestStore:
     """Requests of every lane, on the data server."""
 
-    def __init__(self, redis: "Redis[bytes]", *, clock: Clock) -> None:
+    def __init__(self, redis: RedisClient, *, clock: Clock) -> None:
         self._redis = redis
         self._clock = clock
         self._claim = load_script(redis, "claim")
@@ -141,7 +139,10 @@ class RequestStore:
         """Request values, None for whatever was settled meanwhile."""
         if not custom_ids:
             return []
-        return await self._redis.mget([keys.request(lane, *_parts(name)) for name in custom_ids])
+        values: list[bytes | None] = await self._redis.mget(
+            [keys.request(lane, *_parts(name)) for name in custom_ids]
+        )
+        return values
 
     async def headers(self, lane: str, custom_ids: Sequence[bytes]) -> list[codec.Header | None]:
         """Headers of requests, None for whatever is not open."""
@@ -258,7 +259,8 @@ class RequestStore:
 
     async def due_page(self, lane: str, slot: int, *, page: int) -> list[bytes]:
         """First custom_ids of a slot of the deadline wheel."""
-        return await self._redis.lrange(keys.due_slot(lane, slot), 0, page - 1)
+        names: list[bytes] = await self._redis.lrange(keys.due_slot(lane, slot), 0, page - 1)
+        return names
 
     async def drop_due(self, lane: str, slot: int, n: int) -> None:
         """Take the first so many off a slot."""
