@@ -1,34 +1,218 @@
 """The composition root: builds every part once, runs it, and takes it down in order."""
 
 import asyncio
-import contextlib
+import functools
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 
 import structlog
-from arq.connections import ArqRedis
 from prometheus_client import CollectorRegistry
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from groupage.connect import connect
 from groupage.contract import LaneInfo
 from groupage_worker import serverinfo
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
+from groupage_worker.collector import FleetCollector
 from groupage_worker.errors import ConfigurationError
-from groupage_worker.fleet import LeasedWorker, Waker, Watchdog, dumps, make_worker, serve
-from groupage_worker.health import HealthServer, LoopWatch
-from groupage_worker.metrics import FleetCollector, Metrics
+from groupage_worker.fleet import LeasedWorker, Waker, Watchdog, arq_pool, make_worker, serve
+from groupage_worker.health import Health, HealthServer, LoopWatch
+from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
-from groupage_worker.quota import usable_tokens
 from groupage_worker.settings import Settings
 from groupage_worker.stages.context import Context
 from groupage_worker.store import BatchStore, RequestStore
+from groupage_worker.store.overview import take_snapshot
+from groupage_worker.store.script import RedisClient
 
 log = structlog.get_logger("app")
 
 CLOCK_EVERY_S = 60.0
 SNAPSHOT_EVERY_S = 5.0
+
+
+def run(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        ConfigurationError: If a Redis server is dangerous and `redis.allow_unsafe` is off.
+        RedisError: If Redis cannot be reached at start.
+    """
+    asyncio.run(App(settings).run())
+    return 0
+
+
+class App:
+    """One worker process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clock = SystemClock()
+        self._metrics = Metrics(CollectorRegistry())
+        timeout_s = settings.redis.socket_timeout_s
+        self._data: RedisClient = connect(settings.redis.data.get_secret_value(), socket_timeout_s=timeout_s)
+        self._control: RedisClient = connect(settings.redis.control.get_secret_value(), socket_timeout_s=timeout_s)
+        self._batches = BatchStore(self._control, clock=self._clock, closed_s=settings.retention.closed_s)
+        self._requests = RequestStore(self._data, clock=self._clock)
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, work, and stop in order: no new steps, running steps end, then the connections."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._stop.set)
+        watch = LoopWatch(self._clock, self._metrics)
+        health = Health(self._clock, watch)
+        server = HealthServer(
+            health, self._metrics.registry, host=self._settings.health.host, port=self._settings.health.port
+        )
+        server.start()
+        azure = self._clients()
+        try:
+            await self._check_servers()
+            await self._measure_clock()
+            await self._announce()
+            await self._work(azure, health, watch, port=server.port)
+        finally:
+            for client in azure.values():
+                await client.aclose()
+            await self._data.aclose()
+            await self._control.aclose()
+            server.close()
+
+    def _clients(self) -> dict[str, AzureClient]:
+        return {
+            name: AzureClient(
+                name, region, self._settings.http, clock=self._clock, on_call=self._metrics.call
+            )
+            for name, region in self._settings.regions.items()
+        }
+
+    async def _check_servers(self) -> None:
+        """Refuse a server that may lose or evict keys."""
+        found: list[str] = []
+        roles: tuple[tuple[serverinfo.Role, RedisClient], ...] = (("data", self._data), ("control", self._control))
+        for role, client in roles:
+            facts = await serverinfo.inspect(client)
+            for note in serverinfo.notes(facts, role):
+                log.warning("app.redis_note", role=role, note=note)
+            found += serverinfo.problems(facts, role)
+        if found and not self._settings.redis.allow_unsafe:
+            raise ConfigurationError(found)
+        for problem in found:
+            log.error("app.redis_unsafe", problem=problem)
+
+    async def _measure_clock(self) -> None:
+        """Set our clock by the control server's, which all workers share."""
+        before = self._clock.now_ms() - self._clock.offset_ms
+        seconds, micros = await self._control.time()
+        after = self._clock.now_ms() - self._clock.offset_ms
+        self._clock.offset_ms = seconds * 1000 + micros // 1000 - (before + after) // 2
+
+    async def _announce(self) -> None:
+        """Tell producers of our lanes, and schedule what is periodic."""
+        settings = self._settings
+        for name, lane in settings.lanes.items():
+            info = LaneInfo(
+                endpoint=lane.endpoint,
+                request_bytes_max=lane.request_bytes_max,
+                tokens_max=max(self._limits()[d] for d in lane.deployments),
+                deadline_s=lane.deadline_s,
+                reply_ttl_s=lane.reply_ttl_s,
+            )
+            limits = {
+                "max_open_requests": lane.open_requests_max,
+                "max_open_bytes": lane.open_bytes_max,
+                "max_producer_requests": lane.producer_requests_max,
+            }
+            await self._requests.announce(name, info, limits)
+
+    def _limits(self) -> dict[str, int]:
+        context_limits = {}
+        for name, deployment in self._settings.deployments.items():
+            context_limits[name] = int(deployment.enqueued_tokens * self._settings.gather.quota_margin_ratio)
+        return context_limits
+
+    async def _work(
+        self, azure: dict[str, AzureClient], health: Health, watch: LoopWatch, *, port: int
+    ) -> None:
+        settings, clock, metrics = self._settings, self._clock, self._metrics
+        context = Context(
+            settings=settings,
+            batches=self._batches,
+            requests=self._requests,
+            azure=azure,
+            clock=clock,
+            metrics=metrics,
+        )
+        new_pool = functools.partial(
+            arq_pool, settings.redis.control.get_secret_value(), socket_timeout_s=settings.redis.socket_timeout_s
+        )
+        waker = Waker(new_pool(), clock)
+        pipeline = Pipeline(context, waker.wake)
+        for step in pipeline.periodic_steps():
+            await self._batches.schedule(step, heavy=False, at_ms=clock.now_ms())
+        watchdog = Watchdog(self._batches, waker, clock, metrics)
+        await watchdog.start_up()
+        collector = FleetCollector(clock)
+        metrics.registry.register(collector)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+
+        async def make(*, heavy: bool) -> LeasedWorker:
+            return make_worker(new_pool(), pipeline, settings.lease, heavy=heavy, name=name)
+
+        background = [
+            watchdog.run(settings.lease.watchdog_s),
+            watch.run(),
+            health.keep_asking("data", self._data.ping),
+            health.keep_asking("control", self._control.ping),
+            self._every(CLOCK_EVERY_S, self._measure_clock),
+            self._every(SNAPSHOT_EVERY_S, functools.partial(self._observe, collector)),
+        ]
+        tasks = [asyncio.create_task(coroutine) for coroutine in background]
+        health.started()
+        log.info("app.ready", cluster=settings.cluster, lanes=len(settings.lanes), port=port)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for heavy in (False, True):
+                    group.create_task(
+                        serve(
+                            functools.partial(make, heavy=heavy),
+                            stop=self._stop,
+                            drain_s=settings.lease.drain_s,
+                            metrics=metrics,
+                        )
+                    )
+                await self._stop.wait()
+                health.stopping()
+                log.info("app.draining")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await waker.close()
+        log.info("app.stopped")
+
+    async def _observe(self, collector: FleetCollector) -> None:
+        collector.update(
+            await take_snapshot(
+                self._control,
+                self._batches,
+                self._requests,
+                clock=self._clock,
+                lanes=list(self._settings.lanes),
+                limits=self._limits(),
+            )
+        )
+
+    async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+        """Act now and then; an error costs one turn and is counted."""
+        while True:
+            try:
+                await act()
+            except Exception as error:  # noqa: BLE001 - a figure that cannot be taken must not end the worker
+                log.warning("app.background_failed", error=type(error).__name__)
+                self._metrics.worker_error("app", type(error).__name__)
+            await asyncio.sleep(seconds)

@@ -6,6 +6,7 @@ arq never sees a request and holds no truth: every arq key may be deleted at any
 
 import asyncio
 import contextlib
+import functools
 import json
 import random
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from arq.jobs import serialize_job
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
+from groupage.connect import connect
 from groupage_worker.clock import Clock
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
@@ -54,6 +56,12 @@ def dumps(value: dict[str, Any]) -> bytes:
     return json.dumps(value, default=str).encode()
 
 
+def arq_pool(url: str, *, socket_timeout_s: float) -> ArqRedis:
+    """A client of the control server that arq understands; any URL that `groupage.connect` knows."""
+    factory = functools.partial(ArqRedis, job_serializer=dumps, job_deserializer=json.loads)
+    return connect(url, redis_class=factory, socket_timeout_s=socket_timeout_s)
+
+
 class Waker:
     """Makes sure that a step has a wake-up."""
 
@@ -77,6 +85,10 @@ class Waker:
                 pipe.zadd(queue, {job_id: at_ms}, xx=True, lt=True)
             answers = await pipe.execute()
         return sum(1 for made, added in zip(answers[::3], answers[1::3], strict=True) if made or added)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose(close_connection_pool=True)
 
 
 class LeasedWorker(Worker):
@@ -174,6 +186,13 @@ class Watchdog:
             log.info("fleet.wakeups_recreated", steps=made)
             self._metrics.wakeups_recreated(made)
         return made
+
+    async def start_up(self) -> None:
+        """Wake up everything that is scheduled, due or not: at start nothing is known of arq's keys."""
+        now = self._clock.now_ms()
+        for heavy in (False, True):
+            async for page in self._store.overdue(heavy=heavy, before_ms=now + WAKE_TTL_MS):
+                await self._waker.wake_many(page, heavy=heavy)
 
     async def run(self, every_s: float) -> None:
         """Tick for ever; a Redis error only costs one tick."""
