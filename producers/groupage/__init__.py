@@ -1,0 +1,59 @@
+"""groupage: submit single LLM calls to a fleet that packs them into Azure OpenAI batches, and get every reply.
+
+Example:
+    async with groupage.Producer("redis://localhost/0", name="catalog", lane="gpt-4o") as producer:
+        ticket = await producer.submit({"messages": [{"role": "user", "content": "Hello"}]})
+        reply = await producer.reply(ticket)
+"""
+
+from groupage._version import __version__
+from groupage.client import Producer
+from groupage.contract import (
+    LaneInfo,
+    Priority,
+    Reply,
+    ReplyError,
+    Request,
+    RequestStatus,
+    State,
+    Status,
+    Ticket,
+    Usage,
+)
+from groupage.errors import (
+    GroupageError,
+    IdConflict,
+    InvalidRequest,
+    Overloaded,
+    ReplyTimeout,
+    SubmitErrors,
+    Unavailable,
+    Uncertain,
+    UnknownLane,
+    UnknownRequest,
+)
+
+__all__ = [
+    "GroupageError",
+    "IdConflict",
+    "InvalidRequest",
+    "LaneInfo",
+    "Overloaded",
+    "Priority",
+    "Producer",
+    "Reply",
+    "ReplyError",
+    "ReplyTimeout",
+    "Request",
+    "RequestStatus",
+    "State",
+    "Status",
+    "SubmitErrors",
+    "Ticket",
+    "Unavailable",
+    "Uncertain",
+    "UnknownLane",
+    "UnknownRequest",
+    "Usage",
+    "__version__",
+]

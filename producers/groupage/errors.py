@@ -86,9 +86,17 @@ class Overloaded(GroupageError):
 
 
 class Uncertain(GroupageError):
-    """The connection broke after the call was sent; repeat it with the same ids, no second request comes of it."""
+    """The connection broke after the call was sent; repeat it with the same ids, no second request comes of it.
+
+    Attributes:
+        id: The request's id, so that a call can be repeated even if the id was made for it.
+    """
 
     retriable = True
+
+    def __init__(self, message: str, *, id: str | None = None) -> None:  # noqa: A002 - as above
+        self.id = id
+        super().__init__(message)
 
 
 class Unavailable(GroupageError):

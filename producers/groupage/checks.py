@@ -1,0 +1,128 @@
+"""What a caller gave, checked and made into what travels; no I/O."""
+
+import math
+import secrets
+from asyncio import Future
+from collections.abc import Callable
+from typing import Any, Final
+
+from groupage import codec
+from groupage.contract import (
+    CUSTOM_ID_CHARS_MAX,
+    DEADLINE_S_MAX,
+    ID_PATTERN,
+    LANE_PATTERN,
+    PRODUCER_PATTERN,
+    LaneInfo,
+    Priority,
+    Request,
+    Ticket,
+)
+from groupage.door import check_body
+from groupage.errors import InvalidRequest
+from groupage.intake import Item
+
+_PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
+_CLIENT_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def new_client() -> str:
+    """Name of one client process: 16 random characters, so that no inbox is ever taken for another."""
+    return "".join(secrets.choice(_CLIENT_LETTERS) for _ in range(codec.CLIENT_CHARS))
+
+
+def check_producer(name: str) -> str:
+    """A producer's name.
+
+    Raises:
+        InvalidRequest: If it breaks the pattern.
+    """
+    if not isinstance(name, str) or not PRODUCER_PATTERN.fullmatch(name):
+        raise InvalidRequest("name", f"the pattern {PRODUCER_PATTERN.pattern}", _brief(name))
+    return name
+
+
+def check_lane(lane: str | None) -> str:
+    """A lane's name.
+
+    Raises:
+        InvalidRequest: If it is missing or breaks the pattern.
+    """
+    if lane is None:
+        raise InvalidRequest("lane", "given here or to the Producer", None)
+    if not isinstance(lane, str) or not LANE_PATTERN.fullmatch(lane):
+        raise InvalidRequest("lane", f"the pattern {LANE_PATTERN.pattern}", _brief(lane))
+    return lane
+
+
+def check_id(id: str, producer: str) -> str:  # noqa: A002 - the word of the contract
+    """A request's id.
+
+    Raises:
+        InvalidRequest: If it breaks the pattern, or is too long together with the producer's name.
+    """
+    if not isinstance(id, str) or not ID_PATTERN.fullmatch(id):
+        raise InvalidRequest("id", f"the pattern {ID_PATTERN.pattern}", _brief(id))
+    if len(producer) + 1 + len(id) > CUSTOM_ID_CHARS_MAX:
+        most = CUSTOM_ID_CHARS_MAX - 1 - len(producer)
+        raise InvalidRequest("id", f"at most {most} characters for this producer", len(id))
+    return id
+
+
+def make_item(
+    request: Request,
+    lane: str,
+    info: LaneInfo,
+    *,
+    producer: str,
+    make_future: "Callable[[], Future[Ticket]]",
+) -> Item:
+    """Check one request against its lane and make it ready to be sent.
+
+    Raises:
+        InvalidRequest: If it can never be accepted as it is.
+    """
+    body, estimate = check_body(
+        request.body, endpoint=info.endpoint, request_bytes_max=info.request_bytes_max
+    )
+    if request.tokens is not None:
+        _check_whole("tokens", request.tokens)
+    tokens = estimate if request.tokens is None else request.tokens
+    if tokens > info.tokens_max:
+        raise InvalidRequest("tokens", f"at most {info.tokens_max}, the lane's largest quota", tokens)
+    priority = _PRIORITIES.get(request.priority)
+    if priority is None:
+        raise InvalidRequest("priority", f"one of {', '.join(_PRIORITIES)}", _brief(request.priority))
+    return Item(
+        lane=lane,
+        priority=priority,
+        # 122 random bits or more: an id cannot be guessed, and 32 characters fit behind any producer's name
+        id=secrets.token_hex(16) if request.id is None else check_id(request.id, producer),
+        body=body,
+        digest=codec.body_hash(body),
+        tokens=tokens,
+        deadline_s=info.deadline_s if request.deadline_s is None else _check_deadline(request.deadline_s),
+        future=make_future(),
+    )
+
+
+def _check_deadline(deadline_s: Any) -> float:
+    is_number = isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool)
+    if not is_number or not math.isfinite(deadline_s) or not 0 < deadline_s <= DEADLINE_S_MAX:
+        raise InvalidRequest("deadline_s", f"above 0, at most {DEADLINE_S_MAX:g}", _brief(deadline_s))
+    return float(deadline_s)
+
+
+def _check_whole(field: str, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise InvalidRequest(field, "a whole number above 0", _brief(value))
+
+
+def _brief(value: Any) -> Any:
+    return (
+        value[:80]
+        if isinstance(value, str)
+        else value
+        if isinstance(value, int | float)
+        else type(value).__name__
+    )

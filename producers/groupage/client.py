@@ -1,0 +1,298 @@
+"""`Producer`: what a backend service uses to submit requests and to get their replies."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+from redis.asyncio import Redis
+
+from groupage import checks, faults, keys, records
+from groupage.arrivals import arrivals
+from groupage.clock import Clock, ServerClock, SystemClock
+from groupage.connect import SOCKET_TIMEOUT_S, connect, disconnect
+from groupage.contract import LaneInfo, Reply, ReplyError, Request, RequestStatus, Status, Ticket, WireReply
+from groupage.errors import GroupageError, ReplyTimeout, SubmitErrors
+from groupage.inbox import Inbox, Key
+from groupage.intake import Intake, Item
+from groupage.lanes import Lanes
+from groupage.scripts import Scripts, Settlement, listener_of, notify
+
+SWEEP_S: Final = 30.0
+"""How often replies are looked up although no notice came."""
+
+YIELD_EVERY: Final = 64
+"""`submit_many` lets others run after this many checks, about a millisecond."""
+
+_CANCELLED: Final = msgspec.json.encode(
+    WireReply(error=ReplyError(code="cancelled_by_producer", message="the producer took the request back")),
+)
+
+
+class Producer:
+    """A backend service's connection to groupage; one per process and event loop.
+
+    Example:
+        async with Producer("redis://localhost/0", name="catalog", lane="gpt-4o") as producer:
+            ticket = await producer.submit({"messages": [{"role": "user", "content": "Hello"}]})
+            reply = await producer.reply(ticket)
+
+    Args:
+        url: Redis of the data; see `groupage.connect`.
+        name: The producer's name, the same in all its processes; requests and replies belong to it.
+        lane: Lane of calls that name none.
+        clock: Time source; the machine's clock by default, always corrected to the Redis server's.
+        sweep_s: How often, in seconds, replies are looked up although no notice came.
+        socket_timeout_s: Longest silence of one Redis answer, in seconds.
+
+    Raises:
+        InvalidRequest: If a name or the URL is malformed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        lane: str | None = None,
+        clock: Clock | None = None,
+        sweep_s: float = SWEEP_S,
+        socket_timeout_s: float = SOCKET_TIMEOUT_S,
+    ) -> None:
+        self.name = checks.check_producer(name)
+        self.lane = None if lane is None else checks.check_lane(lane)
+        self._client = checks.new_client()
+        self._redis: Redis = connect(url, socket_timeout_s=socket_timeout_s)
+        self._clock = ServerClock(clock or SystemClock())
+        self._lanes = Lanes(self._redis, self._clock)
+        self._scripts = Scripts(self._redis)
+        self._intake = Intake(self._redis, producer=name, client=self._client, clock=self._clock)
+        self._inbox = Inbox(
+            self._redis, producer=name, client=self._client, clock=self._clock, sweep_s=sweep_s
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await disconnect(self._redis)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Try the connection and measure the server's time; every other call would do so by itself.
+
+        Raises:
+            Unavailable: If Redis cannot be used.
+        """
+        with faults.reading():
+            await self._clock.sync(self._redis)
+
+    async def aclose(self) -> None:
+        """Send what is queued, end all waits, close the connections. Requests and replies stay."""
+        await self._intake.close()
+        await self._inbox.close()
+        await disconnect(self._redis)
+
+    async def submit(
+        self,
+        body: dict[str, Any] | bytes | str,
+        *,
+        lane: str | None = None,
+        id: str | None = None,  # noqa: A002 - the word every caller uses
+        priority: str = "normal",
+        deadline_s: float | None = None,
+        tokens: int | None = None,
+    ) -> Ticket:
+        """Submit one request. Calls that run at the same time share their way to Redis.
+
+        Args:
+            body: Request body of the lane's endpoint; `model` is dropped, the worker writes it.
+            lane: Lane; the producer's by default.
+            id: Your id; submitting the same id and body again is no second request. Made if absent.
+            priority: `urgent`, `normal` or `bulk`.
+            deadline_s: Seconds until the request expires; the lane's default otherwise.
+            tokens: Your own count of input tokens; estimated if absent.
+
+        Raises:
+            InvalidRequest: If the request can never be accepted as it is.
+            UnknownLane: If no worker announced the lane.
+            IdConflict: If the id is taken by another body.
+            Overloaded: If the lane or Redis is full.
+            Unavailable: If Redis cannot be used; nothing was accepted.
+            Uncertain: If the answer got lost; repeat with the same id.
+        """
+        request = Request(body=body, id=id, priority=priority, deadline_s=deadline_s, tokens=tokens)
+        item = await self._item(request, lane)
+        await self._intake.put(item)
+        return await item.future
+
+    async def submit_many(self, requests: Iterable[Request], *, lane: str | None = None) -> list[Ticket]:
+        """Submit many requests; their tickets come in the same order.
+
+        Args:
+            requests: Any iterable; it is read as fast as Redis takes the requests.
+            lane: Lane of requests that name none; the producer's by default.
+
+        Raises:
+            SubmitErrors: If some were refused, with the tickets of the others; errors as of `submit`.
+        """
+        futures: dict[int, asyncio.Future[Ticket]] = {}
+        errors: dict[int, GroupageError] = {}
+        for index, request in enumerate(requests):
+            try:
+                item = await self._item(request, request.lane or lane)
+            except GroupageError as error:
+                errors[index] = error
+                continue
+            await self._intake.put(item)
+            futures[index] = item.future
+            if index % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        results = await asyncio.gather(*futures.values(), return_exceptions=True)
+        tickets: dict[int, Ticket] = {}
+        for index, result in zip(futures, results, strict=True):
+            if isinstance(result, GroupageError):
+                errors[index] = result
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                tickets[index] = result
+        if errors:
+            raise SubmitErrors(tickets, dict(sorted(errors.items())))
+        return list(tickets.values())
+
+    async def reply(
+        self,
+        ticket: Ticket | str,
+        *,
+        lane: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Reply:
+        """Wait for the reply of one request, submitted by this or any process of this producer.
+
+        Reading does not destroy it: it can be read again until it expires or is discarded.
+
+        Args:
+            ticket: Ticket or id.
+            lane: Lane of an id; the producer's by default.
+            timeout_s: Longest wait, seconds; None waits for ever.
+
+        Raises:
+            ReplyTimeout: If none came in time; the request goes on.
+            UnknownRequest: If there is neither an open request nor a reply of this id.
+            Unavailable: If Redis refuses this user, or the producer was closed.
+        """
+        key, is_ours = self._key(ticket, lane)
+        future = self._inbox.wait(key, is_ours=is_ours)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            if timeout_s is None:
+                raise
+            raise ReplyTimeout(key[1], timeout_s) from None
+        finally:
+            self._inbox.drop(key, future)
+
+    def replies(
+        self,
+        tickets: Iterable[Ticket | str],
+        *,
+        lane: str | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[Reply, None]:
+        """The replies of many requests, each as it arrives.
+
+        Args:
+            tickets: Tickets or ids; each request once.
+            lane: Lane of ids; the producer's by default.
+            timeout_s: Longest time for all of them together, seconds.
+
+        Raises:
+            ReplyTimeout: If one is missing when the time is over, naming it.
+            UnknownRequest: As of `reply`, but after all other replies were handed out.
+            Unavailable: As of `reply`.
+        """
+        return arrivals(self._inbox, (self._key(ticket, lane) for ticket in tickets), timeout_s)
+
+    async def cancel(self, ticket: Ticket | str, *, lane: str | None = None) -> Reply:
+        """Take a request back; returns the terminal reply that stands, which may be another one by now.
+
+        What the service already did is billed. Lines that are in a running batch are not taken out of it.
+
+        Raises:
+            UnknownRequest: If there is neither an open request nor a reply of this id.
+            UnknownLane: If no worker announced the lane.
+            Unavailable: If Redis cannot be used; nothing changed.
+            Uncertain: If the answer got lost; repeat the call.
+        """
+        (lane_name, request_id), _ = self._key(ticket, lane)
+        info = self._lanes.peek(lane_name) or await self._lanes.get(lane_name)
+        with faults.writing():
+            await self._clock.sync(self._redis)
+            (code,) = await self._scripts.settle(
+                lane_name,
+                [Settlement(self.name, request_id, Status.CANCELLED, _CANCELLED)],
+                now_ms=self._clock.now_ms(),
+                reply_ttl_ms=round(info.reply_ttl_s * 1_000),
+            )
+            if code.startswith("s"):
+                await notify(
+                    self._redis, producer=self.name, client=code[1:], lane=lane_name, ids=[request_id]
+                )
+            return await records.read_reply(self._redis, lane=lane_name, producer=self.name, id=request_id)
+
+    async def status(self, ticket: Ticket | str, *, lane: str | None = None) -> RequestStatus:
+        """Where a request is, without its reply.
+
+        Raises:
+            UnknownRequest: If there is neither an open request nor a reply of this id.
+            Unavailable: If Redis cannot be read.
+        """
+        (lane_name, request_id), _ = self._key(ticket, lane)
+        with faults.reading():
+            return await records.read_status(self._redis, lane=lane_name, producer=self.name, id=request_id)
+
+    async def discard(self, ticket: Ticket | str, *, lane: str | None = None) -> bool:
+        """Delete a reply that is not needed any more; True if there was one.
+
+        Raises:
+            Unavailable: If Redis cannot be used.
+            Uncertain: If the answer got lost; repeat the call.
+        """
+        (lane_name, request_id), _ = self._key(ticket, lane)
+        with faults.writing():
+            return bool(await self._redis.unlink(keys.reply(lane_name, self.name, request_id)))
+
+    async def lanes(self) -> dict[str, LaneInfo]:
+        """Every lane that workers announced.
+
+        Raises:
+            Unavailable: If Redis cannot be read.
+        """
+        return await self._lanes.all()
+
+    async def _item(self, request: Request, lane: str | None) -> Item:
+        name = checks.check_lane(self.lane if lane is None else lane)
+        info = self._lanes.peek(name) or await self._lanes.get(name)
+        make_future = asyncio.get_running_loop().create_future
+        return checks.make_item(request, name, info, producer=self.name, make_future=make_future)
+
+    def _key(self, ticket: Ticket | str, lane: str | None) -> tuple[Key, bool]:
+        """Lane and id, and whether notices of this request come to this process."""
+        if isinstance(ticket, Ticket):
+            return (ticket.lane, ticket.id), ticket.client == self._client
+        return (
+            checks.check_lane(self.lane if lane is None else lane),
+            checks.check_id(ticket, self.name),
+        ), False

@@ -1,0 +1,291 @@
+"""The check of a body at the door: parsed once, refused with the field's name, or made canonical.
+
+Canonical bytes are compact UTF-8 JSON in the caller's key order (inside a JSON schema the order steers what the
+model writes), without `model`, which the worker writes, and with U+2028, U+2029 and U+0085 escaped, because
+services split lines on them. They are never empty: the worker splices them behind `{"model":"...",`.
+
+The common body is proved harmless by a few passes in C; only what they cannot prove is walked in Python, and
+the walk then also finds the name of the offending field.
+"""
+
+import json
+import math
+import re
+from typing import Any, Final, NamedTuple, Never
+
+import msgspec
+
+from groupage.contract import Endpoint
+from groupage.errors import InvalidRequest
+from groupage.links import check_links
+
+DEPTH_MAX: Final = 64
+"""Nesting of lists and objects (reliability.md 5.2, 2026-11-20: parsers give up between 1,000 and 1,025)."""
+
+INTEGER_MAX: Final = 2**53
+"""Integers beyond it are changed by parsers that use doubles (reliability.md 5.2, 2026-11-20)."""
+
+MESSAGES_MAX: Final = 2_048
+TOOLS_MAX: Final = 128
+"""Messages, tools and functions of one request (learn.microsoft.com, Azure OpenAI quotas and limits: 'Max number
+of /chat/completions messages 2048, functions 128, tools 128'; read 2026-11-21)."""
+
+CHOICES_MAX: Final = 128
+"""`n` (OpenAI API reference, create chat completion: 'between 1 and 128'; from memory, not read again)."""
+
+BYTES_PER_TOKEN: Final = 4
+"""Mean of English prompts, -0.3 % on average, 1st percentile -36 % (tooling.md section 6, 2026-11-20); the worker
+learns a factor per deployment from real usage."""
+
+INPUT_SLACK: Final = 3
+"""Bytes as given may exceed the canonical limit by this factor: white space, and \\u escapes of CJK double it."""
+
+_FORBIDDEN: Final = {
+    "stream": "no streaming in a batch: leave the field out",
+    "stream_options": "no streaming in a batch: leave the field out",
+    "data_sources": "On-Your-Data gives empty answers in a batch: leave the field out",
+    "background": "a batch is in the background already: leave the field out",
+}
+_SPLITTERS: Final = (
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+    (b"\xc2\x85", b"\\u0085"),
+)
+_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
+_LARGE_DIGITS: Final = 16  # digits of INTEGER_MAX
+_large_number = re.compile(rb"[1-9]\d{15}").search
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_BAD_JSON = (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, TypeError, OverflowError)
+
+
+class CheckedBody(NamedTuple):
+    """A body that passed: its canonical bytes and the estimate of its input tokens."""
+
+    canonical: bytes
+    tokens: int
+
+
+class _DuplicateKeyError(Exception):
+    pass
+
+
+def check_body(
+    body: dict[str, Any] | bytes | str, *, endpoint: Endpoint, request_bytes_max: int
+) -> CheckedBody:
+    """Check a body and make it canonical.
+
+    Tokens are the canonical bytes over `BYTES_PER_TOKEN`, rounded up; the JSON around each message stands for
+    what the service adds to it. Images count by a constant (`links`), not by the length of their URL.
+
+    Args:
+        body: The request body for the endpoint, as a dictionary or as UTF-8 JSON.
+        endpoint: The lane's API.
+        request_bytes_max: Most canonical bytes.
+
+    Raises:
+        InvalidRequest: With the path of the field, the rule and a shortened value that is never prompt text.
+    """
+    if isinstance(body, dict):
+        raw, value = _from_dict(body)
+    elif isinstance(body, bytes | str):
+        raw, value = _from_text(body, request_bytes_max)
+    else:
+        raise InvalidRequest("body", "a dictionary, or JSON as bytes or str", type(body).__name__)
+    if "model" in value:
+        del value["model"]
+        raw = _encode(value)
+    if not raw.isascii():
+        for character, escape in _SPLITTERS:
+            raw = raw.replace(character, escape)
+    if len(raw) > request_bytes_max:
+        raise InvalidRequest("body", f"at most {request_bytes_max} bytes", f"{len(raw)} bytes")
+    listed = _check_chat(value) if endpoint is Endpoint.CHAT else _check_responses(value)
+    for name, rule in _FORBIDDEN.items():
+        if name in value:
+            raise InvalidRequest(name, rule, _brief(value[name]))
+    _check_list(value, "tools", TOOLS_MAX)
+    size, fixed = len(raw), 0
+    if b'_url"' in raw and isinstance(value[listed], list):
+        left_out, fixed = check_links(value[listed], listed)
+        size = max(0, size - left_out)
+    return CheckedBody(raw, -(-size // BYTES_PER_TOKEN) + fixed)
+
+
+def _from_dict(body: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    try:
+        raw = _encode(body)
+        value = _decode(raw)
+        # equal after a round trip: nothing was turned into something else on the way, such as NaN into null
+        is_same = value == body
+    except _BAD_JSON:
+        is_same = False
+    if not is_same:
+        _walk(body)
+        raise InvalidRequest("body", "JSON values only", "something else")
+    if not _is_plain(raw, value):
+        _walk(value)
+    return raw, value
+
+
+def _from_text(body: bytes | str, request_bytes_max: int) -> tuple[bytes, dict[str, Any]]:
+    if len(body) > request_bytes_max * INPUT_SLACK:
+        raise InvalidRequest("body", f"at most {request_bytes_max} bytes", f"{len(body)} bytes or more")
+    try:
+        data = body.encode() if isinstance(body, str) else body
+        value = _decode(data)
+        raw = _encode(value)
+    except _BAD_JSON as error:
+        _explain(body, error)
+    if not isinstance(value, dict):
+        raise InvalidRequest("body", "a JSON object", type(value).__name__)
+    if raw != data:
+        _check_duplicates(data)
+    if not _is_plain(raw, value):
+        _walk(value)
+    return raw, value
+
+
+def _explain(body: bytes | str, error: BaseException) -> Never:
+    if isinstance(body, bytes) and body[:3] == b"\xef\xbb\xbf":
+        raise InvalidRequest("body", "UTF-8 without byte order mark", "a byte order mark") from None
+    if isinstance(error, RecursionError):
+        raise InvalidRequest("body", f"at most {DEPTH_MAX} levels deep", "more") from None
+    # never the text of the error: parsers quote what they read
+    raise InvalidRequest("body", "valid JSON in UTF-8 with finite numbers", "something else") from None
+
+
+def _is_plain(raw: bytes, value: dict[str, Any]) -> bool:
+    """Whether canonical JSON surely holds neither a large integer nor deep nesting; False proves nothing."""
+    # cheap passes first: most bodies have few digits, and fewer brackets than levels are allowed
+    if len(raw.translate(None, _NO_DIGITS)) >= _LARGE_DIGITS and _large_number(raw) is not None:
+        return False
+    return raw.count(b"{") + raw.count(b"[") <= DEPTH_MAX or _is_shallow(value, DEPTH_MAX)
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    if levels == 0:
+        return False
+    for item in value.values() if type(value) is dict else value:
+        kind = type(item)
+        if (kind is dict or kind is list) and not _is_shallow(item, levels - 1):
+            return False
+    return True
+
+
+def _check_duplicates(data: bytes) -> None:
+    def refuse(pairs: list[tuple[str, Any]]) -> None:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise _DuplicateKeyError
+
+    try:
+        # numbers stay text: int() of 5,000 digits is refused by Python, and nobody looks at them here
+        json.loads(data, object_pairs_hook=refuse, parse_int=str, parse_float=str)
+    except _DuplicateKeyError:
+        raise InvalidRequest("body", "each key once in its object", "a key that occurs twice") from None
+    except RecursionError:
+        raise InvalidRequest("body", f"at most {DEPTH_MAX} levels deep", "more") from None
+
+
+def _walk(body: Any) -> None:
+    """Look at every value without recursion; name the first that breaks a rule."""
+    stack: list[tuple[Any, str, int]] = [(body, "", 1)]
+    while stack:
+        value, path, depth = stack.pop()
+        if not isinstance(value, dict | list):
+            _check_leaf(value, path)
+        elif depth > DEPTH_MAX:
+            raise InvalidRequest(_short(path), f"at most {DEPTH_MAX} levels deep", "more")
+        elif isinstance(value, list):
+            stack.extend((item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value))
+        else:
+            for name, item in value.items():
+                if not isinstance(name, str):
+                    raise InvalidRequest(_short(path) or "body", "keys of type str", type(name).__name__)
+                _check_leaf(name, f"a key of {path or 'body'}")
+                stack.append((item, f"{path}.{name[:40]}" if path else name[:40], depth + 1))
+
+
+def _check_leaf(value: Any, path: str) -> None:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest(_short(path), "text without lone surrogates", "a lone surrogate") from None
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidRequest(_short(path), "a finite number", repr(value))
+    elif isinstance(value, int):
+        if abs(value) > INTEGER_MAX:
+            raise InvalidRequest(_short(path), "integers from -2**53 to 2**53", "one beyond")
+    elif value is not None:
+        raise InvalidRequest(_short(path), "JSON values only", type(value).__name__)
+
+
+def _check_chat(value: dict[str, Any]) -> str:
+    messages = value.get("messages")
+    if type(messages) is not list or not messages:
+        raise InvalidRequest("messages", "a list of at least one message", _brief(messages))
+    if len(messages) > MESSAGES_MAX:
+        raise InvalidRequest("messages", f"at most {MESSAGES_MAX}", len(messages))
+    for i, message in enumerate(messages):
+        if type(message) is not dict:
+            raise InvalidRequest(f"messages[{i}]", "an object", _brief(message))
+        role = message.get("role")
+        if type(role) is not str or not role:
+            raise InvalidRequest(f"messages[{i}].role", "a role such as user", _brief(role))
+        content = message.get("content")
+        if content is not None and type(content) is not str:
+            _check_parts(content, f"messages[{i}].content")
+    n = value.get("n")
+    if n is not None and (type(n) is not int or not 1 <= n <= CHOICES_MAX):
+        raise InvalidRequest("n", f"an integer from 1 to {CHOICES_MAX}", n if type(n) is int else _brief(n))
+    _check_list(value, "functions", TOOLS_MAX)
+    return "messages"
+
+
+def _check_responses(value: dict[str, Any]) -> str:
+    given = value.get("input")
+    if not given or type(given) not in (str, list):
+        raise InvalidRequest("input", "text, or a list of at least one item", _brief(given))
+    if type(given) is list:
+        for i, item in enumerate(given):
+            if type(item) is not dict:
+                raise InvalidRequest(f"input[{i}]", "an object", _brief(item))
+            content = item.get("content")
+            if content is not None and type(content) is not str:
+                _check_parts(content, f"input[{i}].content")
+    return "input"
+
+
+def _check_parts(content: Any, path: str) -> None:
+    if type(content) is not list:
+        raise InvalidRequest(path, "text or a list of parts", _brief(content))
+    for i, part in enumerate(content):
+        if type(part) is not dict or type(part.get("type")) is not str:
+            raise InvalidRequest(f"{path}[{i}]", "an object with a type", _brief(part))
+
+
+def _check_list(value: dict[str, Any], name: str, most: int) -> None:
+    given = value.get(name)
+    if given is None:
+        return
+    if type(given) is not list:
+        raise InvalidRequest(name, "a list", _brief(given))
+    if len(given) > most:
+        raise InvalidRequest(name, f"at most {most}", len(given))
+
+
+def _brief(value: Any) -> str:
+    """What a value is, without what it says."""
+    return (
+        "nothing"
+        if value is None
+        else f"an empty {type(value).__name__}"
+        if not value
+        else type(value).__name__
+    )
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= 80 else f"{path[:77]}..."

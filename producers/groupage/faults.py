@@ -1,0 +1,82 @@
+"""Redis errors -> the errors of `groupage.errors`, by what became of the call."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from groupage.connect import NotConnectedError
+from groupage.errors import GroupageError, Overloaded, Unavailable, Uncertain
+
+BROKEN: Final = (RedisError, OSError)
+"""What redis-py raises when a call fails; `OSError` holds the built-in `TimeoutError` too."""
+
+MEMORY_RETRY_S: Final = 10.0
+"""A full Redis drains as replies are read and expire; asking sooner only adds load."""
+
+_LOCKED_OUT = (AuthenticationError, AuthorizationError, NoPermissionError)
+_NOT_RUN = (*_LOCKED_OUT, BusyLoadingError, ClusterDownError, NotConnectedError, ReadOnlyError)
+_NOT_RUN_PREFIXES = ("MISCONF", "NOREPLICAS", "READONLY", "LOADING", "NOPERM", "NOAUTH", "BUSY", "MASTERDOWN")
+
+
+def is_locked_out(error: BaseException) -> bool:
+    """Whether the user or password is to blame, which waiting does not mend."""
+    cause = error.__cause__ if isinstance(error, NotConnectedError) else error
+    return isinstance(cause, _LOCKED_OUT) or str(cause).startswith(("NOPERM", "NOAUTH", "WRONGPASS"))
+
+
+def is_unsent(error: BaseException) -> bool:
+    """Whether Redis certainly did not run the command."""
+    if isinstance(error, _NOT_RUN):
+        return True
+    return isinstance(error, ResponseError) and str(error).startswith(_NOT_RUN_PREFIXES)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Redis is at its `maxmemory`."""
+    return isinstance(error, OutOfMemoryError) or "OOM " in str(error)
+
+
+def of_write(error: BaseException, *, maybe_done: bool = False, id: str | None = None) -> GroupageError:  # noqa: A002 - the word of the contract
+    """The error for a call that changes something.
+
+    Args:
+        error: What redis-py raised.
+        maybe_done: Whether an earlier try of the same call may have been run.
+        id: The request it was about.
+    """
+    if maybe_done or not (is_unsent(error) or is_out_of_memory(error)):
+        what = "the call" if id is None else f"request {id!r}"
+        return Uncertain(f"the answer to {what} got lost ({error}); repeat it with the same id", id=id)
+    if is_out_of_memory(error):
+        return Overloaded("redis_memory", 1, 0, retry_after_s=MEMORY_RETRY_S)
+    return Unavailable(f"Redis cannot be used: {error}")
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turn Redis errors of a call that changes nothing into `Unavailable`."""
+    try:
+        yield
+    except BROKEN as error:
+        raise Unavailable(f"Redis cannot be read: {error}") from error
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Turn Redis errors of a call that changes something into ours."""
+    try:
+        yield
+    except BROKEN as error:
+        raise of_write(error) from error

@@ -1,0 +1,266 @@
+"""Waiting for replies: one blocking connection per process, however many waits there are.
+
+A stream of this process, its inbox, brings hints that replies arrived; the replies themselves are read with
+MGET. Hints may get lost (a worker died, Redis restarted), so everything outstanding is also looked up at
+once after it was registered, after each reconnect, and every `sweep_s`. Nothing here runs per wait.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from groupage import codec, faults, keys
+from groupage.clock import Clock
+from groupage.contract import Reply
+from groupage.errors import GroupageError, Unavailable, UnknownRequest
+from groupage.scripts import Scripts
+
+BLOCK_S: Final = 5.0
+"""Longest XREAD; below `connect.SOCKET_TIMEOUT_S`."""
+
+INBOX_TTL_S: Final = 3_600
+"""An inbox outlives its process by at most this; whoever waits renews it with every sweep."""
+
+PAGE: Final = 500
+"""Keys per MGET: 1.4 us of Redis each (arq-redis.md 4.1, 2026-11-20), so a page blocks it for under 1 ms."""
+
+BACKOFF_S: Final = (0.05, 3.0)
+"""First and longest pause before reconnecting."""
+
+Key = tuple[str, str]
+"""Lane and id."""
+
+_log = logging.getLogger("groupage")
+
+
+class Inbox:
+    """Futures of replies, by lane and id."""
+
+    def __init__(self, redis: Redis, *, producer: str, client: str, clock: Clock, sweep_s: float) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+        self._producer = producer
+        self._client = client
+        self._clock = clock
+        self._sweep_s = sweep_s
+        self._stream = keys.inbox(producer, client)
+        self._last_id: str | None = None
+        self._renew_at_s = 0.0
+        self._waits: dict[Key, list[asyncio.Future[Reply]]] = {}
+        self._look: dict[Key, None] = {}
+        self._listen: set[Key] = set()
+        self._is_sweep = False
+        self._wake = asyncio.Event()
+        self._has_waits = asyncio.Event()
+        self._has_stream = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def wait(self, key: Key, *, is_ours: bool) -> "asyncio.Future[Reply]":
+        """A future for the reply; end it with `drop`.
+
+        Args:
+            key: Lane and id.
+            is_ours: Whether this very process submitted it, so that notices come here anyway.
+        """
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waits.setdefault(key, []).append(future)
+        self._look[key] = None
+        if not is_ours:
+            self._listen.add(key)
+        self._wake.set()
+        self._has_waits.set()
+        if not self._tasks:
+            self._tasks = [self._spawn(self._check_for_ever()), self._spawn(self._read_for_ever())]
+        return future
+
+    def drop(self, key: Key, future: "asyncio.Future[Reply]") -> None:
+        """Forget one wait; harmless if it is over."""
+        futures = self._waits.get(key)
+        if futures is not None and future in futures:
+            futures.remove(future)
+            if not futures:
+                del self._waits[key]
+                self._listen.discard(key)
+
+    async def close(self) -> None:
+        """End all waits and the inbox."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._fail_all(Unavailable("the producer was closed while waiting; ask again with the same id"))
+        if self._last_id is not None:
+            with contextlib.suppress(*faults.BROKEN):  # tidiness only: its time to live ends it too
+                await self._redis.unlink(self._stream)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled() or task not in self._tasks:
+            return
+        # both tasks run for ever; one that ends did so by an error that waiting does not mend
+        error = task.exception()
+        others, self._tasks = self._tasks, []
+        for other in others:
+            other.cancel()
+        if not isinstance(error, GroupageError):
+            _log.error("groupage: waiting for replies failed", exc_info=error)
+        self._fail_all(error or Unavailable("waiting for replies ended"))
+
+    def _fail_all(self, error: BaseException) -> None:
+        waits, self._waits = self._waits, {}
+        self._look.clear()
+        self._listen.clear()
+        self._has_waits.clear()
+        for futures in waits.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+
+    async def _read_for_ever(self) -> None:
+        """Follow the inbox while anybody waits, and order the sweeps."""
+        sweep_at_s = self._clock.monotonic_s() + self._sweep_s
+        pause_s = BACKOFF_S[0]
+        while True:
+            await self._has_waits.wait()
+            await self._has_stream.wait()
+            try:
+                await self._read()
+                pause_s = BACKOFF_S[0]
+            except faults.BROKEN as error:
+                pause_s = await self._back_off(error, pause_s)
+                sweep_at_s = float("-inf")  # notices may have passed by meanwhile
+            if self._clock.monotonic_s() >= sweep_at_s:
+                sweep_at_s = self._clock.monotonic_s() + self._sweep_s
+                self._sweep()
+            if not self._waits:
+                self._has_waits.clear()
+
+    async def _read(self) -> None:
+        block_ms = max(1, int(min(BLOCK_S, self._sweep_s) * 1_000))
+        after: Any = {self._stream: self._last_id}
+        answer = await self._redis.xread(after, count=PAGE, block=block_ms)
+        for _, entries in answer:
+            for entry_id, fields in entries:
+                self._last_id = entry_id.decode()
+                lane = fields.get(b"lane", b"").decode()
+                for one in fields.get(b"ids", b"").decode().split():
+                    if (lane, one) in self._waits:
+                        self._look[lane, one] = None
+        if self._look:
+            self._wake.set()
+
+    def _sweep(self) -> None:
+        self._look.update(dict.fromkeys(self._waits))
+        self._is_sweep = True
+        self._wake.set()
+
+    async def _check_for_ever(self) -> None:
+        """Look up whatever may have a reply."""
+        pause_s = BACKOFF_S[0]
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            look, self._look = self._look, {}
+            is_sweep, self._is_sweep = self._is_sweep, False
+            try:
+                await self._keep_stream(is_sweep=is_sweep)
+                for lane in {lane for lane, _ in look}:
+                    await self._check(lane, [one for name, one in look if name == lane], is_sweep=is_sweep)
+                pause_s = BACKOFF_S[0]
+            except faults.BROKEN as error:
+                pause_s = await self._back_off(error, pause_s)
+                self._sweep()
+
+    async def _back_off(self, error: BaseException, pause_s: float) -> float:
+        """Wait before the next try; returns the pause after that.
+
+        Raises:
+            Unavailable: If trying again cannot help.
+        """
+        if faults.is_locked_out(error):
+            raise Unavailable(f"Redis refuses this user: {error}") from error
+        _log.warning(
+            "groupage: waiting for replies, Redis cannot be read, again in %.2g s: %s", pause_s, error
+        )
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+        return min(BACKOFF_S[1], pause_s * 2)
+
+    async def _keep_stream(self, *, is_sweep: bool) -> None:
+        """Have the stream there before anything is looked up: a notice finds it from now on."""
+        now_s = self._clock.monotonic_s()
+        if self._last_id is not None:
+            if not is_sweep and now_s < self._renew_at_s:
+                return
+            self._renew_at_s = now_s + self._sweep_s
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.expire(self._stream, INBOX_TTL_S)
+                pipe.xtrim(self._stream, minid=self._last_id)
+                if (await pipe.execute())[0]:
+                    return
+        hello = await self._redis.xadd(self._stream, {"hello": self._client})
+        await self._redis.expire(self._stream, INBOX_TTL_S)
+        self._last_id = hello.decode()
+        self._renew_at_s = now_s + self._sweep_s
+        self._has_stream.set()
+
+    async def _check(self, lane: str, ids: list[str], *, is_sweep: bool) -> None:
+        foreign = [one for one in ids if (lane, one) in self._listen]
+        is_open = await self._scripts.listen(lane, self._producer, foreign, self._client)
+        self._listen.difference_update((lane, one) for one in foreign)
+        gone = {one for one, there in zip(foreign, is_open, strict=True) if not there}
+        for start in range(0, len(ids), PAGE):
+            missing = await self._fetch(lane, ids[start : start + PAGE])
+            suspects = missing if is_sweep else [one for one in missing if one in gone]
+            # looked up again after it was seen to be gone: its reply may have come in between
+            for one in await self._fetch(lane, await self._vanished(lane, suspects)):
+                self._settle((lane, one), UnknownRequest(one, lane))
+
+    async def _fetch(self, lane: str, ids: list[str]) -> list[str]:
+        """Hand out the replies that are there; returns the ids without one."""
+        if not ids:
+            return []
+        values = await self._redis.mget([keys.reply(lane, self._producer, one) for one in ids])
+        for one, value in zip(ids, values, strict=True):
+            if value is not None:
+                try:
+                    self._settle((lane, one), codec.unpack_reply(value, id=one, lane=lane))
+                except (ValueError, msgspec.MsgspecError) as error:  # of this wait alone
+                    self._settle((lane, one), error)
+        return [
+            one
+            for one, value in zip(ids, values, strict=True)
+            if value is None and (lane, one) in self._waits
+        ]
+
+    async def _vanished(self, lane: str, ids: list[str]) -> list[str]:
+        """Which of these have no open request; one round trip if all have."""
+        if not ids:
+            return []
+        names = [keys.request(lane, self._producer, one) for one in ids]
+        if await self._redis.exists(*names) == len(names):
+            return []
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.exists(name)
+            there = await pipe.execute()
+        return [one for one, found in zip(ids, there, strict=True) if not found]
+
+    def _settle(self, key: Key, outcome: Reply | Exception) -> None:
+        for future in self._waits.pop(key, []):
+            if future.done():
+                continue
+            if isinstance(outcome, Reply):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)

@@ -1,0 +1,172 @@
+"""Lua scripts: loaded from `.lua` files, called by hash, one typed method each."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from groupage import keys
+from groupage.codec import CLIENT_CHARS
+from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority, Status
+
+LISTEN_PAGE: Final = 500
+"""`listen` calls per round trip."""
+
+
+class Script:
+    """One `.lua` file."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, redis: Redis, names: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run it by hash; a server that does not know it gets the source, and keeps it.
+
+        Raises:
+            redis.exceptions.RedisError: Whatever the server or the connection says.
+        """
+        run: Any = redis.execute_command  # redis-py leaves it untyped
+        try:
+            return await run("EVALSHA", self.sha, len(names), *names, *args)
+        except NoScriptError:
+            return await run("EVAL", self.source, len(names), *names, *args)
+
+
+@functools.cache
+def load_script(package: str, name: str) -> Script:
+    """Read `lua/<name>.lua` of a package, `groupage` or `groupage_worker`."""
+    return Script(resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+
+
+class Entry(NamedTuple):
+    """One request for `submit`: `value` is header and body (`codec`), sizes in tokens and bytes."""
+
+    id: str
+    digest: str
+    deadline_at_ms: int
+    tokens: int
+    body_bytes: int
+    value: bytes
+
+
+class Submitted(NamedTuple):
+    """Answer of `submit`: one character of `codes` per request, and the limit behind an `o`."""
+
+    codes: str
+    limit_name: str
+    value: int
+    limit: int
+
+
+class Settlement(NamedTuple):
+    """One terminal reply for `settle`; `reply` is `contract.WireReply` as JSON."""
+
+    producer: str
+    id: str
+    status: Status
+    reply: bytes
+
+
+class Scripts:
+    """The scripts that both sides run against the data server."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._submit = load_script("groupage", "submit")
+        self._settle = load_script("groupage", "settle")
+        self._listen = load_script("groupage", "listen")
+
+    async def submit(
+        self,
+        lane: str,
+        producer: str,
+        priority: Priority,
+        entries: Sequence[Entry],
+        *,
+        now_ms: int,
+    ) -> Submitted:
+        """Accept requests of one producer into one lane and priority; see `submit.lua`.
+
+        Raises:
+            redis.exceptions.RedisError: Whatever the server or the connection says.
+        """
+        args: list[Any] = [
+            keys.lane_prefix(lane),
+            producer,
+            now_ms,
+            DUE_SLOT_MS,
+            ORPHAN_TTL_MS,
+            priority.value,
+        ]
+        for entry in entries:
+            args.extend(entry)
+        names = [
+            keys.load(lane),
+            keys.producer_load(lane, producer),
+            keys.ready(lane, priority),
+            keys.queue(lane, producer, priority),
+        ]
+        codes, limit_name, value, limit = await self._submit(self._redis, names, args)
+        return Submitted(codes.decode("ascii"), limit_name.decode(), value, limit)
+
+    async def settle(
+        self,
+        lane: str,
+        settlements: Sequence[Settlement],
+        *,
+        now_ms: int,
+        reply_ttl_ms: int,
+        batch: str | None = None,
+    ) -> list[str]:
+        """Write terminal replies; see `settle.lua` for the codes.
+
+        Args:
+            lane: Lane of all of them.
+            settlements: The replies.
+            now_ms: Unix ms on the server's clock.
+            reply_ttl_ms: How long the replies can be read.
+            batch: Only what this batch owes; None settles whoever holds the request.
+
+        Raises:
+            redis.exceptions.RedisError: Whatever the server or the connection says.
+        """
+        names = [keys.load(lane)] if batch is None else [keys.load(lane), keys.manifest(lane, batch)]
+        args: list[Any] = [keys.lane_prefix(lane), now_ms, reply_ttl_ms]
+        for one in settlements:
+            args += (one.producer, one.id, one.status.value, one.reply)
+        return [code.decode("ascii") for code in await self._settle(self._redis, names, args)]
+
+    async def listen(self, lane: str, producer: str, ids: Sequence[str], client: str) -> list[bool]:
+        """Have the settling of these requests notified to `client`; tells of each whether it is open.
+
+        Raises:
+            redis.exceptions.RedisError: Whatever the server or the connection says.
+        """
+        names = [keys.request(lane, producer, one) for one in ids]
+        # the first call goes alone: it leaves the script on the server for the pipelines
+        answers = [await self._listen(self._redis, names[:1], [client])] if names else []
+        for start in range(1, len(names), LISTEN_PAGE):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names[start : start + LISTEN_PAGE]:
+                    pipe.execute_command("EVALSHA", self._listen.sha, 1, name, client)
+                answers += await pipe.execute()
+        return [answer == 1 for answer in answers]
+
+
+def listener_of(code: str) -> str | None:
+    """The client to notify, from a code of `settle`; None if this call did not settle the request."""
+    return code[1 : 1 + CLIENT_CHARS] if code.startswith("s") else None
+
+
+async def notify(redis: Redis, *, producer: str, client: str, lane: str, ids: Sequence[str]) -> None:
+    """Tell one client process that replies are there; nothing happens if it listens no more.
+
+    Raises:
+        redis.exceptions.RedisError: Whatever the server or the connection says.
+    """
+    await redis.xadd(keys.inbox(producer, client), {"lane": lane, "ids": " ".join(ids)}, nomkstream=True)
