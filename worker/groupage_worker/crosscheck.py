@@ -3,14 +3,18 @@
 Functions of values, but for `surroundings`. What works but is hardly meant is in `notes`.
 """
 
+import functools
 import importlib.util
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from redis.asyncio import Redis
+
+from groupage.connect import connect
 from groupage.contract import PRODUCER_PATTERN
+from groupage.errors import InvalidRequest
 from groupage_worker import endpoints
 from groupage_worker.errors import ConfigurationError
 from groupage_worker.problems import nearest
@@ -27,7 +31,6 @@ EXPIRES_AFTER_S_MAX = 2_592_000
 """Largest file expiry, 30 days (azure-batch.md 2.1, 2026-11-20)."""
 
 _US_LOCATION = re.compile(r"us\d?|.*(east|west|central)us\d?|usgov.*|usdod.*")
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 Declared = Mapping[str, frozenset[str]]
 """`regions`, `deployments`, `lanes` -> every name given, also of entries that are broken themselves."""
@@ -154,19 +157,17 @@ def _redis_problems(settings: Settings) -> Iterator[str]:
 
 
 def redis_url_problems(here: str, url: str) -> Iterator[str]:
-    """What is wrong with one Redis address."""
+    """What is wrong with one Redis address.
+
+    Args:
+        here: Path of the setting; `control` in it means that a cluster is refused.
+        url: The address.
+    """
     try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        yield f"{here}: is not an address; use rediss://[USER:PASSWORD@]HOST:PORT/DB, '@' in a password as %40"
-        return
-    if parts.scheme not in _REDIS_SCHEMES:
-        yield f"{here}: must begin with redis://, rediss:// (TLS) or unix://"
-    elif parts.scheme == "unix" and not parts.path:
-        yield f"{here}: unix:// needs the path of a socket"
-    elif parts.scheme != "unix" and not parts.hostname:
-        yield f"{here}: names no host"
+        # makes a client without sending anything; a class of its own marks what cannot be a cluster
+        connect(url, redis_class=functools.partial(Redis) if "control" in here else Redis)
+    except InvalidRequest as error:
+        yield f"{here}: must be {error.limit}"
 
 
 def _timing_problems(settings: Settings) -> Iterator[str]:

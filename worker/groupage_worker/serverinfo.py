@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import ResponseError
 
 Role = Literal["data", "control"]
@@ -56,24 +57,28 @@ class ServerFacts:
         return f"{self.product} {'.'.join(map(str, self.version))}"
 
 
-async def inspect(redis: Redis) -> ServerFacts:
-    """Ask a server about itself: INFO and TIME, and CONFIG where that is allowed.
+async def inspect(redis: Redis | RedisCluster) -> ServerFacts:
+    """Ask a server about itself: INFO and TIME, and CONFIG where that is allowed; of a cluster, one node.
 
     Raises:
         RedisError: If it does not answer.
     """
-    info: Mapping[str, Any] = await redis.info("everything")
-    config = await _config(redis)
+    one: dict[str, Any] = {}
+    if isinstance(redis, RedisCluster):
+        await redis.initialize()
+        one["target_nodes"] = redis.get_default_node()
+    info: Mapping[str, Any] = await redis.info("everything", **one)
+    config = await _config(redis, one)
     before_s = time.time()
-    seconds, micros = await redis.time()
+    seconds, micros = await redis.time(**one)
     offset_s = seconds + micros / 1e6 - (before_s + time.time()) / 2
     return facts(info, config, offset_s)
 
 
-async def _config(redis: Redis) -> Mapping[str, str]:
+async def _config(redis: Redis | RedisCluster, one: Mapping[str, Any]) -> Mapping[str, str]:
     """What INFO does not tell; empty where CONFIG is blocked, as on Azure Managed Redis."""
     try:
-        answer: dict[str, str] = await redis.config_get("save")
+        answer: dict[str, str] = await redis.config_get("save", **one)
     except ResponseError:
         # blocked by ACL (NOPERM) or unknown: what remains unknown becomes a note, never a refusal
         return {}
