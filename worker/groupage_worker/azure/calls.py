@@ -244,7 +244,10 @@ class Caller:
 
     async def _answer(self, op: Op, response: httpx.Response) -> Answer:
         await self._check(op, response)
-        return Answer(headers=response.headers, body=await _body(response, ANSWER_BYTES_MAX))
+        body = await _body(response, ANSWER_BYTES_MAX)
+        if len(body) > ANSWER_BYTES_MAX:
+            raise unreadable(op, response.status_code, response.headers, b"", retry_after_max_s=0)
+        return Answer(headers=response.headers, body=body)
 
     def _read(self, op: Op, response: httpx.Response, answer: Answer, read: Callable[[Answer], _T]) -> _T:
         try:
@@ -274,7 +277,7 @@ class Caller:
 
 
 async def _body(response: httpx.Response, bytes_max: int) -> bytes:
-    """The body, or a little more than `bytes_max` of it: then it is no answer that could be read."""
+    """The body, or so much of it that it is more than `bytes_max`."""
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk

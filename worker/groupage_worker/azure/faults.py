@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 
 from groupage_worker.azure.scalars import text
-from groupage_worker.azure.verdicts import Next, row_of
+from groupage_worker.azure.verdicts import Next, row_of, row_of_entry
 from groupage_worker.azure.wire import BatchError, UnreadableError, decode, parse_errors
 from groupage_worker.errors import (
     CredentialsRejected,
@@ -65,6 +65,7 @@ _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FILE_STATE = re.compile(
     r"is in '(\w+)' state", re.IGNORECASE
 )  # Q&A 2203029, azure-batch.md 2.2 (2026-11-20)
+_NO_FILE = re.compile(r"cannot find file", re.IGNORECASE)  # F02, with HTTP 400 and no code that says so
 _RETRY_IN_TEXT = re.compile(r"retry after ([0-9]{1,9}) second", re.IGNORECASE)  # E6, azure-batch.md 7.1
 _TEXT_CHARS_MAX: Final = 300
 
@@ -181,6 +182,8 @@ def _not_found(op: Op, message: str, code: str) -> WorkerError:
         return NotFound(message, code=code)
     row = row_of(code)
     if row is not None and row.code == "notFound":
+        if op in {Op.LIST_FILES, Op.LIST_BATCHES}:
+            return Transient(message, code="list_stuck")  # what the cursor named was deleted meanwhile
         return NotFound(message, code=code)  # on a create: the input file, its only id
     return RegionUnavailable(message, code=code)
 
@@ -218,9 +221,12 @@ def _code(problem: BatchError, status: int) -> str:
     if state := _FILE_STATE.search(problem.message):
         gone = state[1].lower() in {"error", "deleting", "deleted"}
         return "file_error" if gone else "file_not_processed"
+    if _NO_FILE.search(problem.message):
+        return "notFound"
     if status == 413 or not _CODE.fullmatch(problem.code) or problem.code == str(status):
         return f"http_{status}"
-    return problem.code
+    row = row_of_entry(problem)
+    return row.code if row.code == "deployment_sku" else problem.code
 
 
 def _message(op: Op, status: int, code: str, problem: BatchError) -> str:

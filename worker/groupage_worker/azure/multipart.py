@@ -63,7 +63,7 @@ class MultipartFile(httpx.AsyncByteStream):
         """The body from its start, never more of the file than was promised.
 
         Raises:
-            OSError: If the file cannot be read.
+            OSError: If the file cannot be read, or has become shorter.
         """
         file: BinaryIO = await asyncio.to_thread(self._path.open, "rb", buffering=0)
         try:
@@ -72,6 +72,8 @@ class MultipartFile(httpx.AsyncByteStream):
             while left and (piece := await asyncio.to_thread(file.read, min(READ_BYTES, left))):
                 left -= len(piece)
                 yield piece
+            if left:
+                raise OSError(f"the input file is {left} bytes shorter than when its upload began")
             yield self._tail
         finally:
             file.close()

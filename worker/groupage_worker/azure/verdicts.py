@@ -209,7 +209,7 @@ def verdict_of_error(error: WorkerError) -> Verdict:
 
 def verdict_of_failed(batch: RemoteBatch) -> Verdict:
     """What happens after a batch ended `failed`: its errors by the table, the weightiest decides."""
-    found = [(_row_of_entry(error), error) for error in batch.errors]
+    found = [(row_of_entry(error), error) for error in batch.errors]
     if not found:
         row = _BY_SPELLING[spelling("no_errors_given")]
         return _verdict(row, row.code)
@@ -219,7 +219,7 @@ def verdict_of_failed(batch: RemoteBatch) -> Verdict:
     return _verdict(row, row.code, lines=tuple(sorted(lines)) if row.next is Next.SPLIT else ())
 
 
-def _row_of_entry(error: BatchError) -> Row:
+def row_of_entry(error: BatchError) -> Row:
     """The row of one entry; two codes mean a line or the deployment, and the entry tells which."""
     row = row_of(error.code) or _unknown(error.code)
     if row.code == "invalid_request":
