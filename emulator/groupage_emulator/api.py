@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from groupage_emulator.region import Region
 from groupage_emulator.transport import Ask, common_headers, drain, json_reply, reset
 
 BODY_BYTES_MAX = 64 << 20
-BEGAN = "began"
+_began: ContextVar[float] = ContextVar("began")
 
 _OPERATIONS = tuple(
     (method, re.compile(pattern), operation)
@@ -82,14 +83,14 @@ class Api:
 
     async def _prepare(self, request: web.Request, reply: web.StreamResponse) -> None:
         """Puts the service's headers on every answer, streamed ones included."""
-        elapsed_s = time.perf_counter() - request.get(BEGAN, time.perf_counter())
+        elapsed_s = time.perf_counter() - _began.get(time.perf_counter())
         config = self._region.config
         reply.headers.update(common_headers(config.name, config.display_name, elapsed_s))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers a request, and lets the faults that fit it happen."""
         region = self._region
-        request[BEGAN] = time.perf_counter()
+        _began.set(time.perf_counter())
         version = request.query.get("api-version")
         route = profiles.route(request.path, version, region.config.profiles)
         operation, target = operation_of(request.method, route.rest) if route else ("", "")

@@ -17,13 +17,14 @@ from groupage_emulator.files import Files
 from groupage_emulator.journal import Journal
 from groupage_emulator.plan import Plan
 from groupage_emulator.results import Results
+from groupage_emulator.tenure import Tenure
 from groupage_emulator.throughput import Throughput
 from groupage_emulator.validation import Invalid, Validation
 
 Step = Callable[[Batch], Awaitable[None]]
 
 _REFUSED_WINDOW = "The completion_window '{}' is not supported. Only '24h' is accepted."
-_LATE = "Injected by the emulator."
+_ROUNDING = 1e-3  # of a line: times are floats of a microsecond's precision
 
 
 class Lifecycle:
@@ -54,14 +55,14 @@ class Lifecycle:
         self._journal = journal
         self._rng = rng
         self._work = work
+        self._tenure = Tenure(config, clock)
         self._results = Results(config=config, clock=clock, files=files, journal=journal, rng=rng)
         self._throughput = Throughput(clock, config.tokens_per_s, config.batch_tokens_per_s_max)
 
     def begin(self, batch: Batch) -> None:
         """Starts the life of a created batch: it holds its estimate and is validated after a while."""
         if batch.ledger is not None:
-            batch.ledger.hold(batch.id, batch.estimate)
-            self._phantom(batch)
+            self._tenure.begin(batch, batch.ledger)
         batch.times[Status.VALIDATING] = batch.created_at
         self._later(batch, self._config.timing.validating, self._validate)
         if "expire" in batch.faults:
@@ -98,7 +99,7 @@ class Lifecycle:
             return batch.total if batch.status is Status.FINALIZING else batch.done
         elapsed_s = self._clock.now() - batch.times[Status.IN_PROGRESS]
         in_time = 1.0 if batch.run_s <= 0 else min(1.0, elapsed_s / batch.run_s)
-        return math.floor(min(in_time, self._throughput.progress(batch.share)) * batch.total)
+        return math.floor(min(in_time, self._throughput.progress(batch.share)) * batch.total + _ROUNDING)
 
     def _enter(self, batch: Batch, status: Status) -> None:
         batch.status = status
@@ -119,37 +120,34 @@ class Lifecycle:
         if batch.share is not None:
             self._throughput.stop(batch.share)
 
-    def _phantom(self, batch: Batch) -> None:
-        """Lets others hold tokens, when a fault says so."""
-        rule, ledger = batch.faults.get("phantom_tokens"), batch.ledger
-        if rule is None or ledger is None:
-            return
-        tokens = rule.tokens
-
-        async def give_back() -> None:
-            ledger.add_phantom(-tokens)
-
-        ledger.add_phantom(tokens)
-        if rule.seconds is not None:
-            self._clock.call_in(rule.seconds, give_back)
-
     async def _validate(self, batch: Batch) -> None:
         rule = batch.faults.get("fail")
         if rule is not None and rule.state == "validating":
             self._fail(batch, [replies.entry(rule.code, rule.message)] if rule.code else None)
             return
-        plan = Plan(batch.input_path.with_suffix(".plan"))
         try:
             self._check(batch)
-            check = Validation(region=self._config, profile=batch.profile, endpoint=batch.endpoint)
             async with self._work:
-                if batch.status is Status.VALIDATING:
-                    await check.run(batch.input_path, plan)
-            if batch.status is Status.VALIDATING:
-                self._admit(batch, plan)
+                await self._read(batch)
         except Invalid as invalid:
             if batch.status is Status.VALIDATING:
                 self._fail(batch, invalid.entries)
+
+    async def _read(self, batch: Batch) -> None:
+        """Reads the input file, and starts the work if there is room for it.
+
+        Raises:
+            Invalid: The file or the quota says no.
+        """
+        if batch.status is not Status.VALIDATING:
+            return
+        plan = Plan(batch.input_path.with_suffix(".plan"))
+        try:
+            check = Validation(region=self._config, profile=batch.profile, endpoint=batch.endpoint)
+            await check.run(batch.input_path, plan)
+            plan.seal()
+            if batch.status is Status.VALIDATING:
+                self._admit(batch, plan)
         finally:
             if batch.plan is None:
                 plan.close()
@@ -279,20 +277,6 @@ class Lifecycle:
                 code=batch.code,
             )
         )
-        self._release(batch)
+        if batch.ledger is not None:
+            self._tenure.end(batch, batch.ledger)
         self._journal.flush()
-
-    def _release(self, batch: Batch) -> None:
-        ledger = batch.ledger
-        if ledger is None:
-            return
-        rule = batch.faults.get("release_lag")
-        lag_s = self._config.release_lag_s if rule is None else rule.seconds or math.inf
-
-        async def release() -> None:
-            ledger.release(batch.id)
-
-        if lag_s <= 0:
-            ledger.release(batch.id)
-        elif lag_s != math.inf:
-            self._clock.call_in(lag_s, release)

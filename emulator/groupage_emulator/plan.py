@@ -14,7 +14,7 @@ from groupage_emulator.answers import Answer
 
 
 class Plan:
-    """Appended to once, then read in any order; `close` removes the file.
+    """Appended to, sealed, then read in any order; `close` removes the file.
 
     Args:
         path: Where it may be.
@@ -22,14 +22,14 @@ class Plan:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("w+b", buffering=1 << 20)
+        self._file = path.open("wb", buffering=1 << 20)
         self._ends = array("Q", [0])
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Answer).decode
         self._view: mmap.mmap | None = None
         self.input_tokens = 0
         self.tokens = 0
-        self.deployment = ""
+        self.deployment: str | None = None
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -40,10 +40,14 @@ class Plan:
         self.input_tokens += made.input_tokens
         self.tokens += made.input_tokens + made.output_tokens
 
+    def seal(self) -> None:
+        """Ends the appending; a sealed plan holds no open file until it is read."""
+        self._file.close()
+
     def __getitem__(self, index: int) -> Answer:
         if self._view is None:
-            self._file.flush()
-            self._view = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            with self._path.open("rb") as file:
+                self._view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._decode(self._view[self._ends[index] : self._ends[index + 1]])
 
     def close(self) -> None:
@@ -51,6 +55,5 @@ class Plan:
         if self._view is not None:
             self._view.close()
             self._view = None
-        if not self._file.closed:
-            self._file.close()
-            self._path.unlink(missing_ok=True)
+        self._file.close()
+        self._path.unlink(missing_ok=True)

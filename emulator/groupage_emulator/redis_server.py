@@ -189,7 +189,7 @@ class EmbeddedRedis:
             time.sleep(_PAUSE_S)
 
     def _pings(self) -> bool:
-        """Whether the server answers PING; while it loads its file it answers LOADING."""
+        """Whether our server answers PING: not one that had the port before, nor ours while it loads its file."""
         family, address = (
             (socket.AF_UNIX, str(self._socket))
             if self._port is None
@@ -198,8 +198,11 @@ class EmbeddedRedis:
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
             probe.connect(address)
-            probe.sendall(b"PING\r\n")
-            return probe.recv(64).startswith(b"+PONG")
+            probe.sendall(b"PING\r\nINFO server\r\nQUIT\r\n")
+            said = b""
+            while chunk := probe.recv(1 << 16):
+                said += chunk
+            return said.startswith(b"+PONG") and b"process_id:%d\r\n" % self.pid in said
         return False
 
     def _terminate(self) -> None:

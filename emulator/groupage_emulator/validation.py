@@ -82,7 +82,7 @@ def first_model(path: Path) -> str | None:
             model = _DECODER.decode(lines.readline()).body.get("model")
         except msgspec.MsgspecError:
             return None
-    return model if isinstance(model, str) else None
+    return model if isinstance(model, str) and model else None
 
 
 @dataclass(slots=True, kw_only=True)
