@@ -7,8 +7,11 @@ import logging
 import pytest
 import structlog
 
+from groupage_emulator.config import Config, DeploymentConfig, RegionConfig
+from groupage_emulator.emulator import Emulator
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.settings import HttpSettings, RegionSettings
+from tests.azure.service import DEPLOYMENT, PROFILES, Service
 
 
 @dataclasses.dataclass
@@ -52,3 +55,20 @@ def logs():
     with structlog.testing.capture_logs() as entries:
         yield entries
     structlog.configure(**before)
+
+
+@pytest.fixture
+async def service(connect):
+    """A factory of regions with a client, each a service of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(profile="v1", *, sku="GlobalBatch", tokens=5_000_000, **fields):
+            deployment = DeploymentConfig(name=DEPLOYMENT, sku=sku, enqueued_tokens_max=tokens)
+            config = RegionConfig(name="eastus", display_name="East US", deployments=[deployment], **fields)
+            emulator = await stack.enter_async_context(Emulator(Config(clock="manual", regions=[config])))
+            region = emulator.regions["eastus"]
+            url = region.openai_url if profile == "openai" else region.base_url
+            bench = connect(url, api_key=region.key, **PROFILES[profile])
+            return Service(emulator, bench.client, bench.records)
+
+        yield make
