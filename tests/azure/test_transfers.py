@@ -1,38 +1,17 @@
-import msgspec
 import pytest
 
-from groupage.contract import Endpoint
 from groupage_worker import errors
 from groupage_worker.azure import calls
 from tests.azure.raw import CLOSE, HANG, RESET, reply, serving
 
 FAST = {"connect_timeout_s": 0.2, "call_timeout_s": 0.2, "transfer_timeout_s": 0.2}
 BATCH = reply(body=b'{"id":"batch_1","status":"validating"}')
-BUSY = reply(503, b'{"error":{"code":"serviceUnavailable","message":"m"}}')
-
-
-def page(*ids, **fields):
-    """A list answer."""
-    return reply(body=msgspec.json.encode({"data": [{"id": one} for one in ids]} | fields))
-
-
-async def _create(client):
-    return await client.create_batch(
-        input_file_id="file-1",
-        endpoint=Endpoint.CHAT,
-        metadata={"groupage_cluster": "c"},
-        expires_after_s=1_209_600,
-    )
 
 
 async def _download(client, take):
     async with client.content("file-1") as chunks:
         async for chunk in chunks:
             take(chunk)
-
-
-async def _ids(items):
-    return [item.id async for item in items]
 
 
 async def test_nobody_asks_for_compression(connect):
