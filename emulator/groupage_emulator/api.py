@@ -100,7 +100,8 @@ class Api:
         reply = await self._before(request, rules)
         if reply is None:
             reply = await self._answer(request, route, operation, target)
-            reply = await self._after(request, rules) or reply
+            lost = await self._after(request, rules)
+            reply = lost if lost is not None and not reply.prepared else reply
         return reply
 
     async def _answer(

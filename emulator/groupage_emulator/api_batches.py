@@ -40,6 +40,13 @@ async def create(ask: Ask) -> web.Response:
     return reply
 
 
+def _complaint(error: str) -> str:
+    """What is wrong with a body; for metadata in OpenAI's words, which the service passes on (section 4.1)."""
+    if "$.metadata" in error:
+        return f"Invalid type for 'metadata': expected a string. {error}"
+    return f"The request body is invalid: {error}"
+
+
 async def get(ask: Ask) -> web.Response:
     """GET /batches/{id}."""
     return json_reply(show(ask.region, ask.region.batch(ask.target), ask.profile))

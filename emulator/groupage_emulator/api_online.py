@@ -7,6 +7,8 @@ import msgspec
 from aiohttp import web
 
 from groupage_emulator import answers, journal, replies, rows
+from groupage_emulator.config import DeploymentConfig
+from groupage_emulator.region import Region
 from groupage_emulator.transport import Ask, raw_json_reply
 from groupage_emulator.validation import BATCH_SKUS
 
@@ -24,17 +26,7 @@ async def answer(ask: Ask) -> web.Response:
         ) from error
     name = ask.target or str(body.get("model", ""))
     body["model"] = name
-    found = region.deployments.get(name)
-    if found is None:
-        raise replies.error_envelope(
-            404, "DeploymentNotFound", "The API deployment for this resource does not exist."
-        )
-    if found.sku in BATCH_SKUS:
-        raise replies.error_envelope(
-            400,
-            "OperationNotSupported",
-            f"The deployment '{name}' only takes batches; its SKU is '{found.sku}'.",
-        )
+    found = _deployment(region, name)
     made = answers.answer(
         "",
         body,
@@ -63,3 +55,23 @@ async def answer(ask: Ask) -> web.Response:
         reply_bytes=region.config.reply_bytes,
     )
     return raw_json_reply(rows.body(made, voice, str(uuid.uuid4()).encode(), int(region.clock.now())))
+
+
+def _deployment(region: Region, name: str) -> DeploymentConfig:
+    """The deployment that answers online.
+
+    Raises:
+        Refusal: There is none of that name, or it only takes batches.
+    """
+    found = region.deployments.get(name)
+    if found is None:
+        raise replies.error_envelope(
+            404, "DeploymentNotFound", "The API deployment for this resource does not exist."
+        )
+    if found.sku in BATCH_SKUS:
+        raise replies.error_envelope(
+            400,
+            "OperationNotSupported",
+            f"The deployment '{name}' only takes batches; its SKU is '{found.sku}'.",
+        )
+    return found
