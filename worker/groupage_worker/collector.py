@@ -1,21 +1,15 @@
-"""Shows the newest `Snapshot` of the fleet at every scrape, and keeps it fresh.
+"""Shows the newest `Snapshot` of the fleet at every scrape.
 
 The figures are the whole fleet's, so every worker shows the same ones: take their maximum, not their sum.
 """
 
-import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 
-import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from groupage_worker.clock import Clock
-from groupage_worker.metrics import Metrics
 from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
-
-log = structlog.get_logger("collector")
 
 _LANE_GAUGES = (
     ("open_requests", "How many requests are accepted and have no reply yet, in the whole fleet?"),
@@ -114,30 +108,3 @@ def _deployments(snapshot: Snapshot) -> Iterator[Metric]:
         paused.add_metric((name,), int(deployment.is_paused))
         ratio.add_metric((name,), deployment.estimate_ratio)
     yield from (paused, ratio)
-
-
-async def keep_fresh(
-    read: Callable[[], Awaitable[Snapshot]],
-    collector: FleetCollector,
-    metrics: Metrics,
-    *,
-    stop: asyncio.Event,
-    every_s: float = 5.0,
-) -> None:
-    """Read a snapshot at most every few seconds until `stop` is set.
-
-    Args:
-        read: The store's reading.
-        collector: Shows what was read.
-        metrics: Counts what went wrong; the old figures stay, and their age tells.
-        stop: Ends it.
-        every_s: Seconds between readings.
-    """
-    while not stop.is_set():
-        try:
-            collector.update(await read())
-        except Exception as error:  # noqa: BLE001 - figures must never end the worker; counted and logged
-            log.warning("collector.snapshot_failed", error=type(error).__name__)
-            metrics.worker_error("snapshot", type(error).__name__)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), every_s)

@@ -169,8 +169,8 @@ def _credential_problems(place: str, region: RegionSettings) -> list[str]:
         key = region.api_key.get_secret_value()
         if not key.strip():
             found.append(f"{place}.api_key: is empty")
-        elif key != key.strip() or not key.isascii() or not key.isprintable():
-            found.append(f"{place}.api_key: holds spaces or characters that no HTTP header can carry")
+        elif " " in key or not key.isascii() or not key.isprintable():
+            found.append(f"{place}.api_key: holds spaces or characters that no key has; copy it again")
     if region.entra and region.api == "openai":
         found.append(f"{place}.entra: works with Azure only; the openai profile needs api_key_file")
     return found

@@ -5,6 +5,7 @@ is listed in `dropped`, so that it shows. Exceptions lose their locals, and thei
 pydantic, redis-py and json put inputs, addresses and whole documents into theirs.
 """
 
+import copy
 import logging
 import re
 import sys
@@ -58,7 +59,7 @@ _SECRETS: Final = (
 _QUIET: Final = ("arq", "httpx", "httpcore", "redis", "asyncio", "azure", "msal", "aiohttp")
 """Libraries that talk at INFO: arq prints arguments of jobs, httpx whole URLs (reliability.md 7.4, 2026-11-20)."""
 
-_PROSE_END = re.compile(r"[(<{\[=\"'`\n]")
+_PROSE_END = re.compile(r"[:(<{\[=\"'`\n]")
 
 
 def redact(text: str) -> str:
@@ -86,7 +87,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     shared: list[Processor] = [structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level, stamp]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Formatter(
             foreign_pre_chain=[*shared, _foreign],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, allow, renderer],
         ),
@@ -220,11 +221,22 @@ def _places(trace: TracebackType | None) -> Iterator[str]:
         trace = trace.tb_next
 
 
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Takes the arguments out of a library's record before anybody formats them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, or what the console shows."""
+        if not hasattr(record, "_logger"):
+            # not one of structlog's; a copy, because other handlers may see the record too
+            record = copy.copy(record)
+            record.msg, record.args = _library_text(record), ()
+        return super().format(record)
+
+
 def _foreign(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """A record of a library: its text with harmless arguments filled in, its traceback like ours."""
     record: logging.LogRecord = event["_record"]
-    event["event"] = "library.message"
-    event["text"] = _library_text(record)
+    event["text"], event["event"] = event["event"], "library.message"
     event["exc_info"] = record.exc_info
     return event
 
@@ -232,8 +244,12 @@ def _foreign(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
 def _library_text(record: logging.LogRecord) -> str:
     """The constant part of a library's message, with numbers and plain words in place."""
     template = str(record.msg)
+    if record.name == "py.warnings":
+        # put together by the standard library: place, category, text, source line
+        category = re.search(r": (\w+): ", template)
+        return category.group(1) if category else WITHHELD
     if not record.args:
-        # without arguments the text was put together before; what it quotes begins with a bracket or quote
+        # without arguments the text was put together before; what it quotes follows a colon, bracket or quote
         return _PROSE_END.split(template, maxsplit=1)[0]
     args: Any = record.args
     try:

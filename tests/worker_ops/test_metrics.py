@@ -1,0 +1,239 @@
+"""Metrics: names, units, questions, closed label sets."""
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from groupage.contract import Status
+from groupage_worker.azure.faults import Op
+from groupage_worker.azure.records import CallRecord
+from groupage_worker.azure.verdicts import ROWS
+from groupage_worker.collector import FleetCollector
+from groupage_worker.labels import CODES, OTHER, code_label, outcome_label
+from groupage_worker.metrics import LINE_OUTCOMES, Metrics
+from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
+from groupage_worker.stages.deliverer import Tally
+from groupage_worker.states import BatchState
+
+UNITS = ("seconds", "bytes", "tokens", "usd", "requests", "ratio", "lines")
+
+NAMES = {
+    *("groupage_batch_lines", "groupage_batch_moves", "groupage_batches", "groupage_batches_closed"),
+    *("groupage_batches_opened", "groupage_batches_refused", "groupage_call_seconds", "groupage_calls"),
+    *(
+        "groupage_claimed_requests",
+        "groupage_claimed_tokens",
+        "groupage_cost_usd",
+        "groupage_creates_resolved",
+    ),
+    *("groupage_deployment_estimate_ratio", "groupage_deployment_limit_tokens", "groupage_deployment_paused"),
+    *("groupage_deployment_reserved_tokens", "groupage_duplicate_batches", "groupage_fences_lost"),
+    *("groupage_input_file_bytes", "groupage_lane_oldest_waiting_age_seconds", "groupage_lane_open_bytes"),
+    *("groupage_lane_open_requests", "groupage_lane_settled_requests", "groupage_lane_submitted_requests"),
+    *("groupage_lane_waiting_requests", "groupage_lane_waiting_tokens", "groupage_lines"),
+    *(
+        "groupage_loop_stall_seconds",
+        "groupage_pauses",
+        "groupage_remote_deleted",
+        "groupage_remote_phase_seconds",
+    ),
+    *("groupage_reply_latency_seconds", "groupage_requests_requeued", "groupage_requests_settled"),
+    *("groupage_snapshot_age_seconds", "groupage_spool_bytes", "groupage_step_lateness_seconds"),
+    *("groupage_step_seconds", "groupage_steps", "groupage_used_tokens", "groupage_wakeups_recreated"),
+    "groupage_worker_errors",
+}
+"""Every metric; dashboards and alerts may use these, a counter with `_total` behind."""
+
+LABELS = {
+    *("lane", "deployment", "region", "state", "from_state", "to_state", "reason", "status", "op", "outcome"),
+    *("error_code", "next", "phase", "direction", "kind", "where", "code"),
+}
+
+
+@pytest.fixture
+def metrics():
+    """Metrics of a registry of their own."""
+    return Metrics(CollectorRegistry())
+
+
+@pytest.fixture
+def fleet(clock):
+    """A collector with one snapshot, taken two seconds ago."""
+    collector = FleetCollector(clock)
+    collector.update(
+        Snapshot(
+            taken_at_ms=clock.now_ms() - 2_000,
+            lanes={
+                "chat": LaneSnapshot(
+                    open_requests=7,
+                    waiting_requests=3,
+                    oldest_waiting_age_s=1.5,
+                    submitted_total=11,
+                    settled={Status.SUCCEEDED: 4},
+                ),
+            },
+            deployments={"mini": DeploymentSnapshot(limit_tokens=100, reserved_tokens=60, is_paused=True)},
+            batches={("chat", "mini", BatchState.SUBMITTED): 2},
+        ),
+    )
+    return collector
+
+
+def touch_everything(metrics: Metrics) -> None:
+    """Call every event once."""
+    metrics.batch_opened("chat", "mini", "slice")
+    metrics.claimed("chat", 5, 500)
+    metrics.batch_sealed("chat", lines=5)
+    metrics.input_file("chat", size_bytes=1_000)
+    metrics.batch_moved("chat", "mini", "sealed", "uploading")
+    metrics.batch_closed("chat", "mini", "completed")
+    metrics.refused("mini", "token_limit_exceeded", "wait_quota")
+    metrics.resolved("adopted")
+    metrics.duplicate_batch("mini")
+    metrics.settled("chat", "mini", Status.SUCCEEDED, 4)
+    metrics.settled("chat", "", "expired", 1)
+    metrics.reply_latency("chat", 61.0)
+    metrics.tally("chat", "mini", {"delivered": 4, "missing": 1})
+    metrics.requeued("chat", "line", 1)
+    metrics.remote_phase("mini", "validating", 200.0)
+    metrics.call(CallRecord(op=Op.CREATE, region="eastus", status=201, error_code=None, seconds=0.2))
+    metrics.tokens_used("chat", "mini", "input", 10)
+    metrics.cost("chat", "mini", "spent", 0.5)
+    metrics.step("submitted", "stayed", 0.1)
+    metrics.step_lateness(0.1)
+    metrics.fence_lost()
+    metrics.wakeups_recreated(2)
+    metrics.worker_error("tracker", "unknown_status")
+    metrics.remote_deleted("input_file")
+    metrics.paused("mini", "token_limit_exceeded")
+    metrics.spool(5)
+    metrics.loop_stalled(0.01)
+
+
+def test_all_names(metrics, fleet):
+    """These are all metrics there are, each with the prefix and every unit at the end."""
+    metrics.registry.register(fleet)
+    found = {family.name for family in metrics.registry.collect()}
+    assert found == NAMES
+    for name in found:
+        words = name.split("_")
+        assert words[0] == "groupage"
+        assert not {"ms", "milliseconds", "minutes", "kb", "mb", "percent"} & set(words)
+        assert not set(words[:-1]) & {"seconds", "usd", "ratio"}, name
+
+
+def test_units_of_distributions(metrics):
+    """Each histogram ends in its unit."""
+    for family in metrics.registry.collect():
+        if family.type == "histogram":
+            assert family.name.endswith(UNITS), family.name
+
+
+def test_help_is_a_question(metrics, fleet):
+    """The help text of each metric is the question it answers."""
+    metrics.registry.register(fleet)
+    for family in metrics.registry.collect():
+        assert re.fullmatch(r"[A-Z].*\?", family.documentation), family.name
+
+
+def test_labels_are_known(metrics, fleet):
+    """No metric has a label outside the agreed ones, and none that could hold an id."""
+    touch_everything(metrics)
+    metrics.registry.register(fleet)
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} <= LABELS, sample
+
+
+@given(st.text(max_size=40))
+def test_codes_are_a_closed_set(code):
+    """Whatever code a service invents, the label is a known one or `other`."""
+    known = {*CODES.values(), OTHER}
+    assert code_label(code) in known or code_label(code).endswith("Error")
+    assert (
+        outcome_label(code) in known or outcome_label(code).islower() or outcome_label(code).endswith("Error")
+    )
+
+
+@pytest.mark.parametrize("code", [row.code for row in ROWS])
+def test_codes_of_the_table_have_labels(code):
+    """Every code that the table of verdicts knows is shown by its name."""
+    assert code_label(code) != OTHER
+
+
+def test_one_label_for_all_spellings():
+    """Different spellings of one code are one series."""
+    assert code_label("not_found") == code_label("NotFound") == code_label("notFound")
+
+
+def test_outcomes_of_lines_are_those_of_the_deliverer():
+    """The closed set of line outcomes is the deliverer's tally."""
+    assert {field.name for field in dataclasses.fields(Tally)} == LINE_OUTCOMES
+
+
+def test_events_count(metrics):
+    """Events end up in the series they name."""
+    touch_everything(metrics)
+    value = metrics.registry.get_sample_value
+    pair = {"lane": "chat", "deployment": "mini"}
+    assert value("groupage_claimed_tokens_total", {"lane": "chat"}) == 500
+    assert value("groupage_requests_settled_total", {**pair, "status": "succeeded"}) == 4
+    assert value("groupage_requests_settled_total", {**pair, "deployment": "none", "status": "expired"}) == 1
+    assert value("groupage_lines_total", {**pair, "outcome": "missing"}) == 1
+    assert value("groupage_reply_latency_seconds_bucket", {"lane": "chat", "le": "60.0"}) == 0
+    assert value("groupage_reply_latency_seconds_bucket", {"lane": "chat", "le": "300.0"}) == 1
+    call = {"region": "eastus", "op": "create", "status": "2xx", "error_code": "ok"}
+    assert value("groupage_calls_total", call) == 1
+    assert value("groupage_fences_lost_total") == 1
+
+
+def test_a_call_without_answer(metrics):
+    """A call that got no answer has the status `none`, and an unknown code is `other`."""
+    metrics.call(CallRecord(op=Op.UPLOAD, region="eastus", status=None, error_code="brand_new", seconds=1.0))
+    labels = {"region": "eastus", "op": "upload", "status": "none", "error_code": "other"}
+    assert metrics.registry.get_sample_value("groupage_calls_total", labels) == 1
+
+
+def test_unknown_words_become_other(metrics):
+    """Words outside the closed sets make one series, not many."""
+    metrics.step("new-kind", "new-outcome", 0.1)
+    metrics.remote_deleted("new-kind")
+    metrics.tally("chat", "mini", {"new-outcome": 2})
+    value = metrics.registry.get_sample_value
+    assert value("groupage_steps_total", {"kind": "other", "outcome": "other"}) == 1
+    assert value("groupage_remote_deleted_total", {"kind": "other"}) == 1
+    assert value("groupage_lines_total", {"lane": "chat", "deployment": "mini", "outcome": "other"}) == 2
+
+
+def test_registries_are_separate():
+    """Two workers in one process do not share counters."""
+    one, other = Metrics(CollectorRegistry()), Metrics(CollectorRegistry())
+    one.fence_lost()
+    assert other.registry.get_sample_value("groupage_fences_lost_total") == 0
+
+
+def test_the_fleet_is_shown(fleet, clock):
+    """A scrape shows the newest snapshot and its age."""
+    registry = CollectorRegistry()
+    registry.register(fleet)
+    clock.advance(3)
+    value = registry.get_sample_value
+    assert value("groupage_snapshot_age_seconds") == 5
+    assert value("groupage_lane_open_requests", {"lane": "chat"}) == 7
+    assert value("groupage_lane_oldest_waiting_age_seconds", {"lane": "chat"}) == 1.5
+    assert value("groupage_lane_submitted_requests_total", {"lane": "chat"}) == 11
+    assert value("groupage_lane_settled_requests_total", {"lane": "chat", "status": "succeeded"}) == 4
+    assert value("groupage_deployment_reserved_tokens", {"deployment": "mini"}) == 60
+    assert value("groupage_deployment_paused", {"deployment": "mini"}) == 1
+    assert value("groupage_batches", {"lane": "chat", "deployment": "mini", "state": "submitted"}) == 2
+
+
+def test_no_fleet_before_the_first_snapshot(clock):
+    """Before the first snapshot there are no fleet metrics, rather than zeros that would look like an answer."""
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(clock))
+    assert b"groupage" not in generate_latest(registry)
