@@ -1,13 +1,17 @@
 """Fixtures of every test: a real server of its own per test process, and a clock that moves only when told."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from groupage.connect import connect
 from groupage_emulator.redis_server import EmbeddedRedis
 from tests.support.clock import ManualClock
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 @pytest.fixture(scope="session")

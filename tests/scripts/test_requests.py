@@ -205,3 +205,18 @@ async def test_oversized_heads_are_found(redis: "Redis[bytes]", store: RequestSt
     await submit(redis, LANE, "q", "ok", now_ms=clock.now_ms(), tokens=1_000)
 
     assert await store.oversized(LANE, tokens_max=1_000) == [b"p:big"]
+
+
+async def test_stale_heads_hide_nobody(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
+    """A head that was settled while it waited is dropped by a look, so that it neither counts nor blocks."""
+    await submit(redis, LANE, "p", "large", now_ms=clock.now_ms(), tokens=1_000)
+    await submit(redis, LANE, "p", "small", now_ms=clock.now_ms(), tokens=10)
+    await submit(redis, LANE, "q", "gone", now_ms=clock.now_ms(), tokens=500)
+    await store.settle(
+        LANE, None, [settlement("p:large"), settlement("q:gone")], reply_ttl_s=60
+    )
+
+    waiting = (await store.load(LANE)).waiting[Priority.NORMAL]
+
+    assert (waiting.largest_tokens, waiting.smallest_tokens) == (10, 10)
+    assert await redis.zrange(keys.ready(LANE, "n"), 0, -1) == [b"p"]

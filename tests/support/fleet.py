@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from groupage import codec, keys
-from groupage.contract import LaneInfo, Reply
-from groupage_emulator import Config, DeploymentConfig, Emulator, RegionConfig
+from groupage.contract import LaneInfo, Reply, Status
+from groupage_emulator import Config, DeploymentConfig, Emulator, RegionConfig, digest_of_reply
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.metrics import Metrics
 from groupage_worker.models import Batch
@@ -222,3 +222,37 @@ async def running_fleet(
             yield fleet
         finally:
             await fleet.stop()
+
+
+async def assert_settled_once(fleet: Fleet, ids: list[str], *, failed: frozenset[str] = frozenset()) -> None:
+    """Every request has one right reply and was billed once; at rest nothing is left anywhere.
+
+    Args:
+        fleet: At work; it is run until nothing is open.
+        ids: Everything that was submitted.
+        failed: Those that must have failed; they are not billed more than once either.
+    """
+    await fleet.settle_all()
+    replies = await fleet.replies()
+    assert set(replies) == set(ids)
+    expected = {i: Status.FAILED if i in failed else Status.SUCCEEDED for i in ids}
+    wrong = {i: (r.status, r.error) for i, r in replies.items() if r.status is not expected[i]}
+    assert not wrong
+    await fleet.close_all()
+    counters = (await fleet.requests.load(LANE)).counters
+    assert counters["submitted_total"] == counters["settled_total"] == len(ids)
+    assert [counters[f"waiting_{what}:n"] for what in ("requests", "tokens")] == [0, 0]
+    assert counters["open_bytes"] == 0
+    for deployment in fleet.settings.deployments:
+        assert await fleet.batches.reservations(deployment) == {}
+    summary = fleet.emulator.journal.summary()
+    assert summary.over_limit() == {}
+    for name in ids:
+        reply = replies[name]
+        digests = summary.digests.get(f"{PRODUCER}:{name}", set())
+        assert len(digests) <= 1
+        if name not in failed:
+            assert summary.billed[f"{PRODUCER}:{name}"] == 1
+            assert {digest_of_reply(reply.body)} == digests
+    assert summary.open_files == {}
+    assert summary.open_batches == {}

@@ -18,7 +18,7 @@ async def submit(
     now_ms: int,
     body: bytes = BODY,
     tokens: int = 10,
-    deadline_s: float = 3_600.0,
+    deadline_s: float = 86_400.0,
     priority: Priority = Priority.NORMAL,
     client: str = CLIENT,
 ) -> str:

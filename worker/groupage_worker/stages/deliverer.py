@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from groupage.contract import ReplyError, Status
-from groupage_worker.errors import NotFound
+from groupage_worker.errors import NotFound, Transient
 from groupage_worker.jsonl import LineSplitter
 from groupage_worker.models import Batch, Move, Settled, Settlement
 from groupage_worker.results import Fate, LineError, Origin, Row, error_reply, read_line, reply_of, status_of
@@ -24,6 +24,10 @@ PAGE = 256
 
 PAGE_BYTES = 4_000_000
 """Or so many bytes of replies, whichever comes first."""
+
+
+SHORT_READS_MAX = 3
+"""Downloads of a file that stays short, before its last lines count as missing."""
 
 
 @dataclasses.dataclass
@@ -52,6 +56,7 @@ class Deliverer:
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
                 await delivery.read(file_id)
+        await delivery.check_sizes()
         await delivery.finish()
         tally = delivery.tally
         log.info(
@@ -83,6 +88,7 @@ class Delivery:
         self._page_bytes = 0
         self._rows: list[Row] = []
         self._again: list[Row] = []
+        self._read_bytes: dict[str, int] = {}
         self.tally = Tally()
 
     async def read(self, file_id: str) -> None:
@@ -90,13 +96,35 @@ class Delivery:
         splitter = LineSplitter()
         try:
             async with self._context.client(self._batch).content(file_id) as chunks:
-                async for line in _lines(splitter, chunks):
+                async for line in _lines(splitter, self._counted(file_id, chunks)):
                     await self._take(line)
         except NotFound:
             log.error("deliverer.file_gone", batch=self._batch.id)
             self._context.metrics.worker_error("deliverer", "file_gone")
         self.tally.malformed += splitter.dropped
         await self._flush()
+
+    async def _counted(self, file_id: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self._read_bytes[file_id] = 0
+        async for chunk in chunks:
+            self._read_bytes[file_id] += len(chunk)
+            yield chunk
+
+    async def check_sizes(self) -> None:
+        """Make sure that the files were read whole before anything counts as missing, which costs money.
+
+        A download that ends early but announces itself as whole shows only against the size of the file.
+
+        Raises:
+            Transient: If a file is larger than what came; after `SHORT_READS_MAX` tries it is taken as it is.
+        """
+        batch = self._batch
+        if batch.retries >= SHORT_READS_MAX or not await self._context.requests.owed(batch.lane, batch.id):
+            return
+        for file_id, read_bytes in self._read_bytes.items():
+            file = await self._context.client(batch).get_file(file_id)
+            if file.bytes is not None and file.bytes > read_bytes:
+                raise Transient(f"{read_bytes} of {file.bytes} bytes came", code="truncated")
 
     async def _take(self, line: bytes) -> None:
         try:
