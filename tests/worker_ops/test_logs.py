@@ -1,5 +1,6 @@
 """Logs: one format, and nothing that could be a body, a key or a password."""
 
+import ast
 import io
 import json
 import logging
@@ -7,6 +8,7 @@ import sys
 import threading
 import warnings
 from enum import StrEnum
+from pathlib import Path
 
 import pydantic
 import pytest
@@ -270,3 +272,27 @@ def test_any_values_make_valid_lines(fields):
     entry = json.loads(line)
     assert "body" not in entry
     assert "x_s" not in entry
+
+
+def _logged() -> list[tuple[str, str, list[str]]]:
+    """(file, event, fields) of every log call in the worker's source."""
+    root = Path(logs.__file__).parent
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            owner = node.func.value
+            if isinstance(owner, ast.Name) and owner.id in {"log", "_log"} and node.args:
+                event = node.args[0]
+                name = event.value if isinstance(event, ast.Constant) else "not a constant"
+                found.append((path.name, str(name), [word.arg for word in node.keywords if word.arg]))
+    return found
+
+
+@pytest.mark.parametrize(("file", "event", "fields"), _logged())
+def test_what_the_worker_logs_passes(file, event, fields):
+    """Every event in the source is a name and every field of it is allowed; add new words to `logs._FIELDS`."""
+    assert logs._EVENT.fullmatch(event), file
+    allowed = {name for name in fields if name in logs.FIELDS or name.endswith(logs.NUMBER_SUFFIXES)}
+    assert set(fields) - allowed <= {"exc_info"}, file

@@ -6,7 +6,6 @@ version, host or name of anything goes to whoever asks.
 """
 
 import asyncio
-import contextlib
 import http.server
 import json
 import socket
@@ -16,11 +15,14 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from groupage_worker.clock import Clock
 from groupage_worker.metrics import Metrics
+
+log = structlog.get_logger("health")
 
 TICK_S: Final = 0.25
 """How often the loop proves that it runs."""
@@ -126,10 +128,16 @@ class Health:
             server: Its name.
             ping: Asks it; whatever it raises means no answer, and shows as the age of the last one.
         """
+        is_quiet = False
         while True:
-            # whose fault it is stands in the log of whoever uses the server for work
-            with contextlib.suppress(Exception):
+            try:
                 await ping()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer, and readiness tells
+                if not is_quiet:
+                    log.warning("health.no_answer", role=server, error=type(error).__name__)
+                is_quiet = True
+            else:
+                is_quiet = False
                 self.answered(server)
             await asyncio.sleep(PING_S)
 

@@ -22,11 +22,11 @@ from groupage.errors import GroupageError
 from groupage_worker.settings import LogSettings
 
 _FIELDS: Final = """
-    batch child lane deployment region attempt fence runs state from_state to_state next step steps
+    batch child lane lanes deployment region attempt fence runs state from_state to_state next step steps
     kind op outcome reason code status status_code remote remote_status remote_batch_id request_id
     input_file_id output_file_id error_file_id custom_id worker cluster role signal
     requests lines tokens of failures retries delivered settled failed retried duplicate foreign unknown
-    malformed missing seconds served_by file_id port version error problem problems text
+    malformed missing seconds served_by file_id port version error problem problems note text
 """
 
 FIELDS: Final = frozenset(_FIELDS.split())
@@ -35,7 +35,7 @@ FIELDS: Final = frozenset(_FIELDS.split())
 NUMBER_SUFFIXES: Final = ("_s", "_ms", "_bytes", "_usd", "_ratio", "_total", "_tokens", "_lines", "_requests")
 """A field with such an end may be logged if its value is a number."""
 
-TEXT_FIELDS: Final = frozenset({"problem", "problems", "text", "served_by"})
+TEXT_FIELDS: Final = frozenset({"problem", "problems", "note", "text", "served_by"})
 """Fields that may hold sentences of ours, or the display name of a region. Any other string is a word or an id."""
 
 WITHHELD: Final = "[withheld]"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
+from redis.exceptions import RedisError
 
 from groupage import __version__
 from groupage_worker import configfile, logs
@@ -132,8 +133,18 @@ def _run(args: argparse.Namespace) -> int:
     logs.install_hooks()
     log = structlog.get_logger("cli")
     for note in loaded.notes:
-        log.warning("settings.note", problem=note)
-    return app.run(loaded.settings)
+        log.warning("cli.settings_note", note=note)
+    try:
+        return app.run(loaded.settings)
+    except (RedisError, OSError) as error:
+        # a server that is away, or a port that is taken: no news for a traceback, but whatever runs us tries again
+        log.critical("cli.stopped", exc_info=error)
+        print(
+            f"groupage-worker: stopped by {type(error).__name__}; `groupage-worker check` says what is wrong with the "
+            "Redis servers, and health.port must be free",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
 
 
 def _settings(args: argparse.Namespace) -> int:
