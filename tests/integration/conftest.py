@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
-
 from tests.support.clock import ManualClock
 from tests.support.fleet import Fleet, running_fleet
 

@@ -4,14 +4,14 @@ from typing import Literal
 
 import pytest
 from redis.asyncio import Redis
+from tests.support.clock import ManualClock
+from tests.support.fleet import LANE, PRODUCER, Fleet, assert_settled_once, emulator_config, running_fleet
 
 from groupage import keys
 from groupage.contract import Status
 from groupage_emulator import Quirks, Rule
 from groupage_worker.models import Settlement
 from groupage_worker.states import BatchState
-from tests.support.clock import ManualClock
-from tests.support.fleet import LANE, PRODUCER, Fleet, assert_settled_once, emulator_config, running_fleet
 
 
 async def submit_with(fleet: Fleet, *directives: str) -> list[str]:
@@ -46,7 +46,9 @@ async def test_refused_lines_fail_at_once(fleet: Fleet) -> None:
     assert (await fleet.replies())[ids[0]].attempts == 0
 
 
-@pytest.mark.parametrize("directive", ["status=429", "status=500", "timeout", "zero", "drop", "corrupt", "unknown"])
+@pytest.mark.parametrize(
+    "directive", ["status=429", "status=500", "timeout", "zero", "drop", "corrupt", "unknown"]
+)
 async def test_lines_without_an_answer_are_tried_again(fleet: Fleet, directive: str) -> None:
     """A line that failed in passing, or is not there, is tried `max_attempts` times and then given up."""
     ids = await submit_with(fleet, directive)
@@ -80,7 +82,9 @@ async def test_lines_without_an_answer_are_tried_again(fleet: Fleet, directive: 
         Rule(kind="stuck", state="validating", seconds=7_200, times=1),
         Rule(kind="fail", code="internalFailure", times=1),
     ],
-    ids=lambda r: f"{r.kind}-{r.value if r.kind == 'empty_error_file' else r.status}-{r.state}-{r.at_byte}-{r.code}",
+    ids=lambda r: (
+        f"{r.kind}-{r.value if r.kind == 'empty_error_file' else r.status}-{r.state}-{r.at_byte}-{r.code}"
+    ),
 )
 async def test_odd_results_lose_nothing(fleet: Fleet, rule: Rule) -> None:
     """Whatever the service does to status, files and lines, each request is answered right and billed once."""
@@ -143,7 +147,9 @@ async def test_one_bad_line_costs_one_request(
 
 async def test_a_bad_line_without_a_number_is_found_by_halving(fleet: Fleet) -> None:
     """Where the service names no line, the batch is halved until the culprit stands alone."""
-    fleet.emulator.faults.add(Rule(kind="fail", code="invalid_json_line", message="a line is no JSON", times=5))
+    fleet.emulator.faults.add(
+        Rule(kind="fail", code="invalid_json_line", message="a line is no JSON", times=5)
+    )
     ids = await fleet.submit(8)
     await fleet.settle_all()
     replies = await fleet.replies()

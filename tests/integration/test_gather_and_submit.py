@@ -2,12 +2,12 @@
 
 import pytest
 from redis.asyncio import Redis
+from tests.support.clock import ManualClock
+from tests.support.fleet import LANE, Fleet, assert_settled_once, emulator_config, running_fleet
 
 from groupage.contract import Status
 from groupage_emulator import Rule
 from groupage_worker.states import BatchState
-from tests.support.clock import ManualClock
-from tests.support.fleet import LANE, Fleet, assert_settled_once, emulator_config, running_fleet
 
 
 async def test_requests_come_back_as_replies(fleet: Fleet) -> None:
@@ -64,7 +64,15 @@ async def test_requests_above_every_quota_fail_at_once(redis: "Redis[bytes]", cl
     "rule",
     [
         Rule(kind="reset", operation="create", when="after", times=1),
-        Rule(kind="http_status", operation="create", when="after", status=502, body="<html>", content_type="text/html", times=1),
+        Rule(
+            kind="http_status",
+            operation="create",
+            when="after",
+            status=502,
+            body="<html>",
+            content_type="text/html",
+            times=1,
+        ),
         Rule(kind="http_status", operation="create", when="after", status=200, body="{", times=1),
         Rule(kind="reset", operation="create", when="before", times=1),
         Rule(kind="http_status", operation="create", when="before", status=503, times=1),
@@ -105,7 +113,9 @@ async def test_a_step_that_died_in_creating_never_posts_again(fleet: Fleet) -> N
 
     await fleet.run_until(created_remotely, step_s=1)
     # as if the process had died after the POST and before the commit
-    await fleet.redis.hset(f"g1:batch:{created[0]}", mapping={"state": "creating", "runs": 1, "remote_id": ""})
+    await fleet.redis.hset(
+        f"g1:batch:{created[0]}", mapping={"state": "creating", "runs": 1, "remote_id": ""}
+    )
     await fleet.run_due()
     await assert_settled_once(fleet, ids)
 
@@ -122,7 +132,14 @@ async def test_a_step_that_died_in_creating_never_posts_again(fleet: Fleet) -> N
         Rule(kind="file_invisible", seconds=30, times=1),
         Rule(kind="http_status", operation="create", status=429, headers={"Retry-After": "30"}, times=2),
         Rule(kind="http_status", operation="create", status=429, headers={"Retry-After": "86400"}, times=1),
-        Rule(kind="http_status", operation="create", status=400, code="token_limit_exceeded", envelope="errors", times=2),
+        Rule(
+            kind="http_status",
+            operation="create",
+            status=400,
+            code="token_limit_exceeded",
+            envelope="errors",
+            times=2,
+        ),
         Rule(kind="fail", code="token_limit_exceeded", times=2),
         Rule(kind="fail", code="", times=1),
         Rule(kind="fail", code="model_not_found", times=1),

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
+from tests.support.clock import ManualClock
 
 from groupage import keys
 from groupage_worker.errors import FenceLost
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.states import BatchState
 from groupage_worker.store import BatchStore
-from tests.support.clock import ManualClock
 
 BATCH = Batch(id="b1", lane="chat", deployment="east", state=BatchState.CLAIMING, fence=0)
 

@@ -2,13 +2,13 @@
 
 import pytest
 from redis.asyncio import Redis
+from tests.support.clock import ManualClock
+from tests.support.requests import CLIENT, counters, submit
 
 from groupage import codec, keys
 from groupage.contract import Priority, Status
 from groupage_worker.models import Claim, Settlement
 from groupage_worker.store import RequestStore
-from tests.support.clock import ManualClock
-from tests.support.requests import CLIENT, counters, submit
 
 LANE = "chat"
 
@@ -52,7 +52,12 @@ async def test_claim_takes_what_waits(redis: "Redis[bytes]", store: RequestStore
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [({"tokens": 25}, 2), ({"requests": 3}, 3), ({"file_bytes": 100}, 2), ({"file_bytes": 100, "line_overhead": 50}, 1)],
+    [
+        ({"tokens": 25}, 2),
+        ({"requests": 3}, 3),
+        ({"file_bytes": 100}, 2),
+        ({"file_bytes": 100, "line_overhead": 50}, 1),
+    ],
 )
 async def test_claim_keeps_its_limits(
     redis: "Redis[bytes]", store: RequestStore, clock: ManualClock, limit: dict[str, int], expected: int
@@ -103,7 +108,9 @@ async def test_sealed_manifest_takes_nothing(
     assert await redis.llen(keys.queue(LANE, "p", "n")) == 1
 
 
-async def test_stale_entries_are_dropped(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
+async def test_stale_entries_are_dropped(
+    redis: "Redis[bytes]", store: RequestStore, clock: ManualClock
+) -> None:
     """An entry whose request was settled while it waited is dropped by the next claim."""
     await submit(redis, LANE, "p", "a", "b", now_ms=clock.now_ms())
     await store.settle(LANE, None, [settlement("p:a", Status.CANCELLED)], reply_ttl_s=60)
@@ -112,7 +119,9 @@ async def test_stale_entries_are_dropped(redis: "Redis[bytes]", store: RequestSt
     assert await store.owed(LANE, "b1") == [b"p:b"]
 
 
-async def test_requeue_restores_the_lane(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
+async def test_requeue_restores_the_lane(
+    redis: "Redis[bytes]", store: RequestStore, clock: ManualClock
+) -> None:
     """Requeued requests wait again at the head of their queue in their old order, one attempt older."""
     await submit(redis, LANE, "p", "a", "b", now_ms=clock.now_ms())
     await claim(store)
@@ -146,7 +155,9 @@ async def test_settle_is_final(redis: "Redis[bytes]", store: RequestStore, clock
     assert await store.owed(LANE, "b1") == []
 
 
-async def test_settle_refuses_strangers(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
+async def test_settle_refuses_strangers(
+    redis: "Redis[bytes]", store: RequestStore, clock: ManualClock
+) -> None:
     """A line for a request that this batch does not owe is never delivered: unknown, or another batch's."""
     await submit(redis, LANE, "p", "a", now_ms=clock.now_ms())
     await claim(store, "b1")
@@ -173,7 +184,9 @@ async def test_settle_tells_the_waiting_client(
     assert await redis.exists(keys.inbox("q", "gone000000000000")) == 0
 
 
-async def test_split_moves_requests_once(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
+async def test_split_moves_requests_once(
+    redis: "Redis[bytes]", store: RequestStore, clock: ManualClock
+) -> None:
     """Splitting moves requests and their sums to the child; again, it moves only what is left."""
     await submit(redis, LANE, "p", *"abc", now_ms=clock.now_ms())
     await claim(store)
@@ -186,7 +199,9 @@ async def test_split_moves_requests_once(redis: "Redis[bytes]", store: RequestSt
     assert await store.seal(LANE, "b1-1") == (1, 10, 48)
 
 
-async def test_load_shows_the_oldest_head(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
+async def test_load_shows_the_oldest_head(
+    redis: "Redis[bytes]", store: RequestStore, clock: ManualClock
+) -> None:
     """The load of a lane names the oldest waiting request and the sizes of the heads."""
     first = clock.now_ms()
     await submit(redis, LANE, "p", "a", now_ms=first, tokens=7)
@@ -199,7 +214,9 @@ async def test_load_shows_the_oldest_head(redis: "Redis[bytes]", store: RequestS
     assert (waiting.oldest_at_ms, waiting.largest_tokens, waiting.smallest_tokens) == (first, 70, 7)
 
 
-async def test_oversized_heads_are_found(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
+async def test_oversized_heads_are_found(
+    redis: "Redis[bytes]", store: RequestStore, clock: ManualClock
+) -> None:
     """Requests above the largest quota are named by their custom_id."""
     await submit(redis, LANE, "p", "big", now_ms=clock.now_ms(), tokens=1_001)
     await submit(redis, LANE, "q", "ok", now_ms=clock.now_ms(), tokens=1_000)
@@ -207,14 +224,14 @@ async def test_oversized_heads_are_found(redis: "Redis[bytes]", store: RequestSt
     assert await store.oversized(LANE, tokens_max=1_000) == [b"p:big"]
 
 
-async def test_stale_heads_hide_nobody(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
+async def test_stale_heads_hide_nobody(
+    redis: "Redis[bytes]", store: RequestStore, clock: ManualClock
+) -> None:
     """A head that was settled while it waited is dropped by a look, so that it neither counts nor blocks."""
     await submit(redis, LANE, "p", "large", now_ms=clock.now_ms(), tokens=1_000)
     await submit(redis, LANE, "p", "small", now_ms=clock.now_ms(), tokens=10)
     await submit(redis, LANE, "q", "gone", now_ms=clock.now_ms(), tokens=500)
-    await store.settle(
-        LANE, None, [settlement("p:large"), settlement("q:gone")], reply_ttl_s=60
-    )
+    await store.settle(LANE, None, [settlement("p:large"), settlement("q:gone")], reply_ttl_s=60)
 
     waiting = (await store.load(LANE)).waiting[Priority.NORMAL]
 

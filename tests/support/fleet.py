@@ -45,7 +45,9 @@ def emulator_config(*, tokens: int = 100_000, regions: tuple[str, ...] = REGIONS
     )
 
 
-def worker_settings(emulator: Emulator, *, tokens: int = 100_000, lane: Any = None, **groups: Any) -> Settings:
+def worker_settings(
+    emulator: Emulator, *, tokens: int = 100_000, lane: Any = None, **groups: Any
+) -> Settings:
     """Settings of a worker that serves the emulator's regions with one lane."""
     names = list(emulator.regions)
     return Settings.model_validate(
@@ -70,7 +72,9 @@ def worker_settings(emulator: Emulator, *, tokens: int = 100_000, lane: Any = No
                 }
                 for name in names
             },
-            "lanes": {LANE: {"deployments": [f"gpt-{name}" for name in names], "linger_s": 5, **(lane or {})}},
+            "lanes": {
+                LANE: {"deployments": [f"gpt-{name}" for name in names], "linger_s": 5, **(lane or {})}
+            },
             "track": {"jitter_ratio": 0},
             **groups,
         },
@@ -80,7 +84,9 @@ def worker_settings(emulator: Emulator, *, tokens: int = 100_000, lane: Any = No
 class Fleet:
     """Everything a worker process has, driven by the test's clock."""
 
-    def __init__(self, redis: "Redis[bytes]", emulator: Emulator, settings: Settings, clock: ManualClock) -> None:
+    def __init__(
+        self, redis: "Redis[bytes]", emulator: Emulator, settings: Settings, clock: ManualClock
+    ) -> None:
         self.redis, self.emulator, self.settings, self.clock = redis, emulator, settings, clock
         self.batches = BatchStore(redis, clock=clock, closed_s=settings.retention.closed_s)
         self.requests = RequestStore(redis, clock=clock)

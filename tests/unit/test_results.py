@@ -31,16 +31,32 @@ def answer(status: object, body: object) -> dict[str, object]:
     return {"request_id": "r", "status_code": status, "body": body}
 
 
-FILTERED = {"error": {"code": "content_filter", "message": "m", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}
+FILTERED = {
+    "error": {
+        "code": "content_filter",
+        "message": "m",
+        "innererror": {"code": "ResponsibleAIPolicyViolation"},
+    }
+}
 
 ROWS = [
     ("success", line(answer(200, BODY)), Fate.SUCCEEDED, None),
-    ("success of the responses API", line(answer(200, {"usage": {"input_tokens": 1}, "error": None})), Fate.SUCCEEDED, None),
+    (
+        "success of the responses API",
+        line(answer(200, {"usage": {"input_tokens": 1}, "error": None})),
+        Fate.SUCCEEDED,
+        None,
+    ),
     ("201", line(answer(201, BODY)), Fate.SUCCEEDED, None),
     ("status as text", line(answer("200", BODY)), Fate.SUCCEEDED, None),
     ("body as JSON text", line(answer(200, json.dumps(BODY))), Fate.SUCCEEDED, None),
     ("4xx with the error in the body", line(answer(400, FILTERED)), Fate.FAILED, "content_filter"),
-    ("4xx with the error on the line", line(answer(400, None), {"code": "bad", "message": "m"}), Fate.FAILED, "bad"),
+    (
+        "4xx with the error on the line",
+        line(answer(400, None), {"code": "bad", "message": "m"}),
+        Fate.FAILED,
+        "bad",
+    ),
     ("4xx without any error", line(answer(422, {"x": 1})), Fate.FAILED, "http_422"),
     ("200 with an error in the body", line(answer(200, {"error": {"code": "oops"}})), Fate.FAILED, "oops"),
     ("429", line(answer(429, {"error": {"code": "429"}})), Fate.RETRY, "429"),
@@ -50,9 +66,19 @@ ROWS = [
     ("status 0", line(answer(0, {})), Fate.RETRY, "unreadable_result"),
     ("200 without a body", line(answer(200, {})), Fate.RETRY, "unreadable_result"),
     ("no response, no error", line(None, None), Fate.RETRY, "unreadable_result"),
-    ("request timeout", line(None, {"code": "request_timeout", "message": "m"}), Fate.RETRY, "request_timeout"),
+    (
+        "request timeout",
+        line(None, {"code": "request_timeout", "message": "m"}),
+        Fate.RETRY,
+        "request_timeout",
+    ),
     ("expired", line(None, {"code": "batch_expired", "message": "m"}), Fate.RETRY_FREE, "batch_expired"),
-    ("cancelled", line(None, {"code": "batch_cancelled", "message": "m"}), Fate.RETRY_FREE, "batch_cancelled"),
+    (
+        "cancelled",
+        line(None, {"code": "batch_cancelled", "message": "m"}),
+        Fate.RETRY_FREE,
+        "batch_cancelled",
+    ),
     ("401", line(answer(401, {"error": {"code": "401"}})), Fate.RETRY_FREE, "401"),
     ("error as text", line(answer(400, {"error": "plain words"})), Fate.FAILED, "unknown"),
     ("usage of a strange shape", line(answer(200, {"usage": "many"})), Fate.SUCCEEDED, None),
@@ -70,7 +96,18 @@ def test_truth_table(what: str, raw: bytes, fate: Fate, code: str | None) -> Non
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"{", b"[]", b'"x"', b"null", b'{"response":{}}', line(custom_id=7), b'{"custom_id":"a"', b"\xff\xfe", b"[" * 5000],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"x"',
+        b"null",
+        b'{"response":{}}',
+        line(custom_id=7),
+        b'{"custom_id":"a"',
+        b"\xff\xfe",
+        b"[" * 5000,
+    ],
 )
 def test_malformed_lines_are_named(raw: bytes) -> None:
     """What is no line raises the one error that the deliverer counts."""
@@ -88,8 +125,15 @@ def test_no_line_crashes(raw: bytes) -> None:
 
 
 RANDOM = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["code", "error", "usage", "message", "x"]), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["code", "error", "usage", "message", "x"]), inner, max_size=4)
+    ),
     max_leaves=10,
 )
 

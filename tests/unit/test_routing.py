@@ -77,7 +77,9 @@ def test_small_quotas_are_never_stuck() -> None:
     assert slice_tokens(30_000, slices=16, mean_tokens=9_000, largest_tokens=9_000) == 30_000
 
 
-@given(d=DEMAND, supplies=st.lists(SUPPLY, max_size=6, unique_by=lambda s: s.name), linger_s=st.floats(0.1, 50))
+@given(
+    d=DEMAND, supplies=st.lists(SUPPLY, max_size=6, unique_by=lambda s: s.name), linger_s=st.floats(0.1, 50)
+)
 def test_pulls_fit(d: LaneDemand, supplies: list[Supply], linger_s: float) -> None:
     """Pulls never exceed what waits, nor any deployment's room, and never come from a paused one."""
     pulls = plan_pulls(d, supplies, slices=16, linger_s=linger_s, lines_max=99_999)

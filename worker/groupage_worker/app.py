@@ -53,7 +53,9 @@ class App:
         self._metrics = Metrics(CollectorRegistry())
         timeout_s = settings.redis.socket_timeout_s
         self._data: RedisClient = connect(settings.redis.data.get_secret_value(), socket_timeout_s=timeout_s)
-        self._control: RedisClient = connect(settings.redis.control.get_secret_value(), socket_timeout_s=timeout_s)
+        self._control: RedisClient = connect(
+            settings.redis.control.get_secret_value(), socket_timeout_s=timeout_s
+        )
         self._batches = BatchStore(self._control, clock=self._clock, closed_s=settings.retention.closed_s)
         self._requests = RequestStore(self._data, clock=self._clock)
         self._stop = asyncio.Event()
@@ -93,7 +95,10 @@ class App:
     async def _check_servers(self) -> None:
         """Refuse a server that may lose or evict keys."""
         found: list[str] = []
-        roles: tuple[tuple[serverinfo.Role, RedisClient], ...] = (("data", self._data), ("control", self._control))
+        roles: tuple[tuple[serverinfo.Role, RedisClient], ...] = (
+            ("data", self._data),
+            ("control", self._control),
+        )
         for role, client in roles:
             facts = await serverinfo.inspect(client)
             for note in serverinfo.notes(facts, role):
@@ -148,7 +153,9 @@ class App:
             metrics=metrics,
         )
         new_pool = functools.partial(
-            arq_pool, settings.redis.control.get_secret_value(), socket_timeout_s=settings.redis.socket_timeout_s
+            arq_pool,
+            settings.redis.control.get_secret_value(),
+            socket_timeout_s=settings.redis.socket_timeout_s,
         )
         waker = Waker(new_pool(), clock)
         pipeline = Pipeline(context, waker.wake)

@@ -43,7 +43,7 @@ STEP_TIMEOUT_S = {False: 120.0, True: 1_800.0}
 
 
 def queue_name(*, heavy: bool) -> str:
-    """arq queue of light or heavy steps."""
+    """Arq queue of light or heavy steps."""
     return "g1:steps:heavy" if heavy else "g1:steps:light"
 
 
@@ -140,7 +140,8 @@ def make_worker(
     pool: ArqRedis, pipeline: Pipeline, lease: LeaseSettings, *, heavy: bool, name: str
 ) -> LeasedWorker:
     """An arq worker for light or heavy steps. Every option that is not arq's default has its reason in
-    `docs/architecture.md`."""
+    `docs/architecture.md`.
+    """
 
     async def step(ctx: dict[str, Any], name: str) -> None:
         again_s = await pipeline.run(name, heavy=heavy)

@@ -1,4 +1,4 @@
-"""Batch files as bytes: lines made by splicing, read by splitting on `\\n` only. Pure functions of values.
+r"""Batch files as bytes: lines made by splicing, read by splitting on `\\n` only. Pure functions of values.
 
 A body was checked at the door and is never parsed again on its way into a file.
 """

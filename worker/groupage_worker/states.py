@@ -60,7 +60,9 @@ _S = BatchState
 LEGAL: Final[dict[BatchState, frozenset[BatchState]]] = {
     _S.CLAIMING: frozenset({_S.CLAIMING, _S.SEALED, _S.CLOSED}),
     _S.SEALED: frozenset({_S.SEALED, _S.UPLOADING, _S.REQUEUEING}),
-    _S.UPLOADING: frozenset({_S.UPLOADING, _S.UPLOADED, _S.SEALED, _S.REQUEUEING, _S.QUARANTINED, _S.CLEANING}),
+    _S.UPLOADING: frozenset(
+        {_S.UPLOADING, _S.UPLOADED, _S.SEALED, _S.REQUEUEING, _S.QUARANTINED, _S.CLEANING}
+    ),
     _S.UPLOADED: frozenset({_S.UPLOADED, _S.CREATING, _S.SEALED, _S.REQUEUEING}),
     _S.CREATING: frozenset(
         {_S.SUBMITTED, _S.RESOLVING, _S.UPLOADED, _S.SEALED, _S.SPLITTING, _S.REQUEUEING, _S.QUARANTINED},

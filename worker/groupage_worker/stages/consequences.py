@@ -17,7 +17,7 @@ ATTEMPTS_MAX = 5
 """Remote batches of one batch before its requests go back to their lane."""
 
 
-async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:
+async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:  # noqa: C901 - one case a word of Next
     """The move that a verdict leads to, pauses of the deployment included."""
     log.warning(
         "consequences.batch_refused",

@@ -99,7 +99,7 @@ class Delivery:
                 async for line in _lines(splitter, self._counted(file_id, chunks)):
                     await self._take(line)
         except NotFound:
-            log.error("deliverer.file_gone", batch=self._batch.id)
+            log.error("deliverer.file_gone", batch=self._batch.id)  # noqa: TRY400 - the traceback says nothing
             self._context.metrics.worker_error("deliverer", "file_gone")
         self.tally.malformed += splitter.dropped
         await self._flush()
@@ -138,9 +138,7 @@ class Delivery:
                 await self._retry()
             return
         reply = reply_of(row, self._origin)
-        self._page.append(
-            Settlement(custom_id=row.custom_id, status=status_of(row.fate).value, reply=reply)
-        )
+        self._page.append(Settlement(custom_id=row.custom_id, status=status_of(row.fate).value, reply=reply))
         self._rows.append(dataclasses.replace(row, body=None))
         self._page_bytes += len(reply)
         if len(self._page) >= PAGE or self._page_bytes >= PAGE_BYTES:

@@ -51,7 +51,11 @@ class Expirer:
                         ReplyError(
                             code="deadline_exceeded",
                             message="the deadline passed "
-                            + ("while the request was in a batch" if header.is_claimed else "before it was sent"),
+                            + (
+                                "while the request was in a batch"
+                                if header.is_claimed
+                                else "before it was sent"
+                            ),
                         ),
                     ),
                 )

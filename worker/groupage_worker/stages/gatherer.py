@@ -81,7 +81,9 @@ class Gatherer:
         limit = context.limit_tokens(pull.deployment)
         if not await context.batches.open(batch, tokens=pull.tokens, limit=limit):
             return None
-        log.debug("gatherer.batch_opened", batch=batch.id, lane=lane, deployment=pull.deployment, reason=pull.reason)
+        log.debug(
+            "gatherer.batch_opened", batch=batch.id, lane=lane, deployment=pull.deployment, reason=pull.reason
+        )
         context.metrics.batch_opened(lane, pull.deployment, pull.reason)
         return batch
 
@@ -115,7 +117,9 @@ class Gatherer:
         lines, tokens, _bytes = await context.requests.seal(batch.lane, batch.id)
         if lines == 0:
             await context.requests.forget(batch.lane, batch.id)
-            return Move(state=BatchState.CLOSED, reservation=RELEASE, fields={"outcome": "empty"}, reason="empty")
+            return Move(
+                state=BatchState.CLOSED, reservation=RELEASE, fields={"outcome": "empty"}, reason="empty"
+            )
         context.metrics.claimed(batch.lane, lines, tokens)
         context.metrics.batch_sealed(batch.lane, lines=lines)
         return Move(

@@ -4,8 +4,8 @@ import structlog
 
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.stages.context import Context
+from groupage_worker.stages.giveback import requeue_all
 from groupage_worker.stages.naming import owner_of_file
-from groupage_worker.stages.requeuer import requeue_all
 from groupage_worker.states import BatchState
 
 log = structlog.get_logger("janitor")

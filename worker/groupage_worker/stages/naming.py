@@ -10,7 +10,9 @@ from typing import NamedTuple
 from groupage_worker.models import Batch
 
 FILE_PREFIX = "groupage"
-_FILE = re.compile(r"groupage\.(?P<cluster>[^.]+)\.(?P<batch>[0-9a-f]+(?:-[0-9]+)*)\.a(?P<attempt>\d+)\.jsonl")
+_FILE = re.compile(
+    r"groupage\.(?P<cluster>[^.]+)\.(?P<batch>[0-9a-f]+(?:-[0-9]+)*)\.a(?P<attempt>\d+)\.jsonl"
+)
 
 
 class Owner(NamedTuple):

@@ -26,5 +26,8 @@ class Quarantine:
             log.warning("quarantine.waiting", batch=batch.id, requests=still_open, code=batch.last_error)
             return Move(state=BatchState.QUARANTINED, after_s=LOOK_EVERY_S)
         return Move(
-            state=BatchState.CLEANING, reservation=RELEASE, fields={"outcome": "quarantined"}, reason="settled"
+            state=BatchState.CLEANING,
+            reservation=RELEASE,
+            fields={"outcome": "quarantined"},
+            reason="settled",
         )

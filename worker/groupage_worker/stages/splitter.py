@@ -48,7 +48,9 @@ class Splitter:
         left = await self._context.requests.owed(batch.lane, batch.id)
         fields: dict[str, str | int] = {"input_file_id": "", "uploads": 0, "bad_lines": "", "remote_id": ""}
         if not left:
-            return Move(state=BatchState.CLEANING, reservation=RELEASE, fields={"outcome": "split"}, reason="split")
+            return Move(
+                state=BatchState.CLEANING, reservation=RELEASE, fields={"outcome": "split"}, reason="split"
+            )
         return Move(
             state=BatchState.SEALED,
             next_attempt=True,

@@ -42,7 +42,9 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
     """
     lane, deployment = context.lane(batch), context.deployment(batch)
     if lane.zone not in {"any", deployment.zone}:
-        raise ValueError(f"lane {batch.lane} is bound to zone {lane.zone}, deployment is in {deployment.zone}")
+        raise ValueError(
+            f"lane {batch.lane} is bound to zone {lane.zone}, deployment is in {deployment.zone}"
+        )
     frame = line_frame(url=context.client(batch).line_url(lane.endpoint), model=deployment.model)
     owed = await context.requests.owed(batch.lane, batch.id)
     directory = context.settings.gather.spool_dir

@@ -6,6 +6,7 @@ left; one that was cut short in `creating` never posts again: `resolving` finds 
 
 import structlog
 
+from groupage_worker.azure.verdicts import verdict_of_error
 from groupage_worker.azure.wire import RemoteFile
 from groupage_worker.errors import (
     NotFound,
@@ -18,11 +19,10 @@ from groupage_worker.errors import (
 )
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.quota import backoff_s
+from groupage_worker.stages.consequences import follow
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.naming import input_file_name, metadata_of
 from groupage_worker.stages.spool import SpoolFile, spooled
-from groupage_worker.stages.consequences import follow
-from groupage_worker.azure.verdicts import verdict_of_error
 from groupage_worker.states import BatchState
 
 log = structlog.get_logger("submitter")
@@ -64,7 +64,7 @@ class Submitter:
                     )
                 remote = await self._adopt(batch, spool) or await self._upload(batch, spool)
         except SpoolFull as error:
-            log.error("submitter.spool_full", batch=batch.id, error=str(error))
+            log.error("submitter.spool_full", batch=batch.id, error=str(error))  # noqa: TRY400 - as it says
             return Move(state=BatchState.REQUEUEING, fields={"last_error": error.code}, reason=error.code)
         except Transient as error:
             wait = error.retry_after_s or backoff_s(batch.retries)
@@ -80,7 +80,12 @@ class Submitter:
             return await follow(context, batch, verdict_of_error(error))
         if remote.bytes is not None and remote.bytes != spool.file_bytes:
             await context.client(batch).delete_file(remote.id)
-            return Move(state=BatchState.SEALED, after_s=1.0, fields={"last_error": "short_upload"}, reason="short_upload")
+            return Move(
+                state=BatchState.SEALED,
+                after_s=1.0,
+                fields={"last_error": "short_upload"},
+                reason="short_upload",
+            )
         context.metrics.input_file(batch.lane, size_bytes=spool.file_bytes)
         return Move(
             state=BatchState.UPLOADED,
@@ -147,7 +152,9 @@ class Submitter:
             # a fresh file may be unknown for a while (F02)
             if waited_s < submit.file_wait_s:
                 return Move(state=BatchState.UPLOADED, after_s=submit.file_poll_s, reason="file_not_found")
-            return Move(state=BatchState.SEALED, fields={"last_error": "file_not_found"}, reason="file_not_found")
+            return Move(
+                state=BatchState.SEALED, fields={"last_error": "file_not_found"}, reason="file_not_found"
+            )
         if file.status == PROCESSED:
             return None
         if file.status not in UNUSABLE and waited_s < submit.file_wait_s:
@@ -156,7 +163,10 @@ class Submitter:
         log.warning("submitter.file_unusable", batch=batch.id, code=code, status=file.status)
         await context.client(batch).delete_file(file.id)
         return Move(
-            state=BatchState.SEALED, next_attempt=True, fields={"last_error": code, "input_file_id": ""}, reason=code
+            state=BatchState.SEALED,
+            next_attempt=True,
+            fields={"last_error": code, "input_file_id": ""},
+            reason=code,
         )
 
     async def create_step(self, batch: Batch) -> Move:

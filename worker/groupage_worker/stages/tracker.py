@@ -6,8 +6,8 @@ from groupage_worker.azure.verdicts import verdict_of_failed
 from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.errors import NotFound
 from groupage_worker.models import RELEASE, Batch, Move
-from groupage_worker.stages.context import Context
 from groupage_worker.stages.consequences import follow
+from groupage_worker.stages.context import Context
 from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("tracker")
@@ -46,9 +46,13 @@ class Tracker:
             return Move(
                 state=BatchState.SUBMITTED, after_s=context.poll_s(), fields={"misses": batch.misses + 1}
             )
-        log.error("tracker.batch_vanished", batch=batch.id, remote=batch.remote_id, deployment=batch.deployment)
+        log.error(
+            "tracker.batch_vanished", batch=batch.id, remote=batch.remote_id, deployment=batch.deployment
+        )
         context.metrics.worker_error("tracker", "batch_vanished")
-        return Move(state=BatchState.REQUEUEING, fields={"last_error": "batch_vanished"}, reason="batch_vanished")
+        return Move(
+            state=BatchState.REQUEUEING, fields={"last_error": "batch_vanished"}, reason="batch_vanished"
+        )
 
     async def _ended(self, batch: Batch, remote: RemoteBatch) -> Move:
         context = self._context
@@ -71,7 +75,9 @@ class Tracker:
                 reason=move.reason,
             )
         # whatever the status and the counts say, both files are read
-        return Move(state=BatchState.DELIVERING, fields=fields, reservation=RELEASE, reason=remote.status or "")
+        return Move(
+            state=BatchState.DELIVERING, fields=fields, reservation=RELEASE, reason=remote.status or ""
+        )
 
     def _observe(self, batch: Batch, remote: RemoteBatch) -> None:
         """Record how long the phases took, by the service's own times."""

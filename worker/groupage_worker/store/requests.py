@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+
 from groupage import codec, keys
 from groupage.contract import DUE_SLOT_MS, LaneInfo, Priority
 from groupage_worker.clock import Clock
