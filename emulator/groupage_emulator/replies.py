@@ -3,7 +3,7 @@
 from groupage_emulator.faults import Rule
 
 
-class Refusal(Exception):  # noqa: N818 (an answer, not an error of ours)
+class Refusal(Exception):
     """An answer that is an error, raised by operations and turned into HTTP in one place.
 
     Attributes:

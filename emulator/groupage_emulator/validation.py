@@ -42,7 +42,7 @@ class Line(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(Line)
 
 
-class Invalid(Exception):  # noqa: N818 (a verdict, not an error of ours)
+class Invalid(Exception):
     """The file is refused; `entries` become `errors.data`."""
 
     def __init__(self, entries: list[dict[str, object]]) -> None:

@@ -139,11 +139,12 @@ class LeasedWorker(Worker):
 def make_worker(
     pool: ArqRedis, pipeline: Pipeline, lease: LeaseSettings, *, heavy: bool, name: str
 ) -> LeasedWorker:
-    """An arq worker for light or heavy steps. Every option that is not arq's default has its reason in
-    `docs/architecture.md`.
+    """Build an arq worker for light or heavy steps.
+
+    Every option that is not arq's default has its reason in `docs/architecture.md`.
     """
 
-    async def step(ctx: dict[str, Any], name: str) -> None:
+    async def step(ctx: dict[str, Any], name: str) -> None:  # noqa: ARG001 - arq passes it by this name
         again_s = await pipeline.run(name, heavy=heavy)
         if again_s is not None:
             raise Retry(defer=max(0.001, again_s))

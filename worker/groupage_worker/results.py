@@ -87,8 +87,8 @@ def read_line(line: bytes) -> Row:
     """
     try:
         decoded = _line.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise LineError(type(error).__name__) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise LineError(type(problem).__name__) from None
     response = decoded.response
     status_code = _as_int(response.status_code) if response else None
     body = _body_bytes(response.body) if response else None
