@@ -90,7 +90,7 @@ def make_item(
     tokens = estimate if request.tokens is None else request.tokens
     if tokens > info.tokens_max:
         raise InvalidRequest("tokens", f"at most {info.tokens_max}, the lane's largest quota", tokens)
-    priority = _PRIORITIES.get(request.priority)
+    priority = _PRIORITIES.get(request.priority) if isinstance(request.priority, str) else None
     if priority is None:
         raise InvalidRequest("priority", f"one of {', '.join(_PRIORITIES)}", _brief(request.priority))
     return Item(

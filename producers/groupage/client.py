@@ -246,10 +246,8 @@ class Producer:
                 now_ms=self._clock.now_ms(),
                 reply_ttl_ms=round(info.reply_ttl_s * 1_000),
             )
-            if code.startswith("s"):
-                await notify(
-                    self._redis, producer=self.name, client=code[1:], lane=lane_name, ids=[request_id]
-                )
+            if (client := listener_of(code)) is not None:
+                await notify(self._redis, producer=self.name, client=client, lane=lane_name, ids=[request_id])
             return await records.read_reply(self._redis, lane=lane_name, producer=self.name, id=request_id)
 
     async def status(self, ticket: Ticket | str, *, lane: str | None = None) -> RequestStatus:

@@ -30,6 +30,8 @@ INBOX_TTL_S: Final = 3_600
 PAGE: Final = 500
 """Keys per MGET: 1.4 us of Redis each (arq-redis.md 4.1, 2026-11-20), so a page blocks it for under 1 ms."""
 
+CANCEL_AGAIN_S: Final = 0.05
+
 BACKOFF_S: Final = (0.05, 3.0)
 """First and longest pause before reconnecting."""
 
@@ -90,11 +92,12 @@ class Inbox:
 
     async def close(self) -> None:
         """End all waits and the inbox."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        tasks, self._tasks = set(self._tasks), []
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            # again and again: inside redis-py's timeouts a cancel can get lost (arq-redis.md 0.6, 2026-11-20)
+            _, tasks = await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
         self._fail_all(Unavailable("the producer was closed while waiting; ask again with the same id"))
         if self._last_id is not None:
             with contextlib.suppress(*faults.BROKEN):  # tidiness only: its time to live ends it too
@@ -205,7 +208,7 @@ class Inbox:
             self._renew_at_s = now_s + self._sweep_s
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.expire(self._stream, INBOX_TTL_S)
-                pipe.xtrim(self._stream, minid=self._last_id)
+                pipe.xtrim(self._stream, minid=self._last_id, approximate=False)
                 if (await pipe.execute())[0]:
                     return
         hello = await self._redis.xadd(self._stream, {"hello": self._client})

