@@ -110,7 +110,7 @@ def touch_everything(metrics: Metrics) -> None:
     metrics.worker_error("tracker", "unknown_status")
     metrics.remote_deleted("input_file")
     metrics.paused("mini", "token_limit_exceeded")
-    metrics.spool(5)
+    metrics.spooled(5)
     metrics.loop_stalled(0.01)
 
 

@@ -135,10 +135,9 @@ class App:
             await self._requests.announce(name, info, limits)
 
     def _limits(self) -> dict[str, int]:
-        context_limits = {}
-        for name, deployment in self._settings.deployments.items():
-            context_limits[name] = int(deployment.enqueued_tokens * self._settings.gather.quota_margin_ratio)
-        return context_limits
+        """Deployment -> tokens that may be reserved."""
+        margin = self._settings.gather.quota_margin_ratio
+        return {n: usable_tokens(d.enqueued_tokens, margin) for n, d in self._settings.deployments.items()}
 
     async def _work(
         self, azure: dict[str, AzureClient], health: Health, watch: LoopWatch, *, port: int

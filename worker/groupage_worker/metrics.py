@@ -275,9 +275,9 @@ class Metrics:
         """A deployment gets no new batch for a while; `reason` is a code."""
         self._pauses.labels(deployment, code_label(reason)).inc()
 
-    def spool(self, used_bytes: int) -> None:
-        """Disk space that spooled input files take now."""
-        self._spool.set(used_bytes)
+    def spooled(self, size_bytes: int) -> None:
+        """An input file was written to disk, or, with a negative size, deleted."""
+        self._spool.inc(size_bytes)
 
     def loop_stalled(self, seconds: float) -> None:
         """The event loop ran this much later than asked."""

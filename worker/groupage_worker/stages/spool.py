@@ -68,4 +68,8 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
                 raise SpoolFull(f"no room for an input file in {path.parent}", code="spool_full") from error
             raise
         size = await asyncio.to_thread(lambda: path.stat().st_size)
-        yield SpoolFile(path=path, lines=lines, file_bytes=size)
+        context.metrics.spooled(size)
+        try:
+            yield SpoolFile(path=path, lines=lines, file_bytes=size)
+        finally:
+            context.metrics.spooled(-size)
