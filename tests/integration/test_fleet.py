@@ -140,7 +140,9 @@ async def test_long_steps_keep_their_lease(redis_url: str, waker: Waker) -> None
     await other.end()
 
 
-async def test_the_watchdog_replaces_lost_wakeups(redis: "Redis[bytes]", process: Process, waker: Waker) -> None:
+async def test_the_watchdog_replaces_lost_wakeups(
+    redis: "Redis[bytes]", process: Process, waker: Waker
+) -> None:
     """Steps that are overdue and have no wake-up, or half of one, get one; nothing of arq's is needed."""
     store = BatchStore(redis, clock=SystemClock(), closed_s=60)
     watchdog = Watchdog(store, waker, SystemClock(), process.metrics)
@@ -199,7 +201,9 @@ async def test_a_stop_drains_running_steps(process: Process, waker: Waker) -> No
     assert ended == ["batch:a"]
 
 
-async def test_steps_that_do_not_end_are_handed_over(redis: "Redis[bytes]", process: Process, waker: Waker) -> None:
+async def test_steps_that_do_not_end_are_handed_over(
+    redis: "Redis[bytes]", process: Process, waker: Waker
+) -> None:
     """A step that outlasts the drain time is cancelled, and its wake-up is runnable by others at once."""
 
     async def hang(step: str) -> float | None:

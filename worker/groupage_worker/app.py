@@ -17,7 +17,15 @@ from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
 from groupage_worker.errors import ConfigurationError
-from groupage_worker.fleet import LeasedWorker, Waker, Watchdog, arq_pool, make_worker, serve
+from groupage_worker.fleet import (
+    ArqRedis,
+    LeasedWorker,
+    Waker,
+    Watchdog,
+    arq_pool,
+    make_worker,
+    serve,
+)
 from groupage_worker.health import Health, HealthServer, LoopWatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
@@ -142,64 +150,61 @@ class App:
     async def _work(
         self, azure: dict[str, AzureClient], health: Health, watch: LoopWatch, *, port: int
     ) -> None:
-        settings, clock, metrics = self._settings, self._clock, self._metrics
-        context = Context(
-            settings=settings,
-            batches=self._batches,
-            requests=self._requests,
-            azure=azure,
-            clock=clock,
-            metrics=metrics,
-        )
-        new_pool = functools.partial(
-            arq_pool,
-            settings.redis.control.get_secret_value(),
-            socket_timeout_s=settings.redis.socket_timeout_s,
-        )
-        waker = Waker(new_pool(), clock)
-        pipeline = Pipeline(context, waker.wake)
+        """Run steps until a stop is asked for; everything beside them runs as background tasks."""
+        lease, metrics = self._settings.lease, self._metrics
+        waker = Waker(self._new_pool(), self._clock)
+        pipeline = Pipeline(self._context(azure), waker.wake)
         for step in pipeline.periodic_steps():
-            await self._batches.schedule(step, heavy=False, at_ms=clock.now_ms())
-        watchdog = Watchdog(self._batches, waker, clock, metrics)
+            await self._batches.schedule(step, heavy=False, at_ms=self._clock.now_ms())
+        watchdog = Watchdog(self._batches, waker, self._clock, metrics)
         await watchdog.start_up()
-        collector = FleetCollector(clock)
+        collector = FleetCollector(self._clock)
         metrics.registry.register(collector)
-        name = f"{socket.gethostname()}:{os.getpid()}"
-
-        async def make(*, heavy: bool) -> LeasedWorker:
-            return make_worker(new_pool(), pipeline, settings.lease, heavy=heavy, name=name)
-
         background = [
-            watchdog.run(settings.lease.watchdog_s),
-            watch.run(),
-            health.keep_asking("data", self._data.ping),
-            health.keep_asking("control", self._control.ping),
-            self._every(CLOCK_EVERY_S, self._measure_clock),
-            self._every(SNAPSHOT_EVERY_S, functools.partial(self._observe, collector)),
+            asyncio.create_task(coroutine)
+            for coroutine in (
+                watchdog.run(lease.watchdog_s),
+                watch.run(),
+                health.keep_asking("data", self._data.ping),
+                health.keep_asking("control", self._control.ping),
+                self._every(CLOCK_EVERY_S, self._measure_clock),
+                self._every(SNAPSHOT_EVERY_S, functools.partial(self._observe, collector)),
+            )
         ]
-        tasks = [asyncio.create_task(coroutine) for coroutine in background]
         health.started()
-        log.info("app.ready", cluster=settings.cluster, lanes=len(settings.lanes), port=port)
+        log.info("app.ready", cluster=self._settings.cluster, port=port)
         try:
             async with asyncio.TaskGroup() as group:
                 for heavy in (False, True):
-                    group.create_task(
-                        serve(
-                            functools.partial(make, heavy=heavy),
-                            stop=self._stop,
-                            drain_s=settings.lease.drain_s,
-                            metrics=metrics,
-                        )
-                    )
+                    make = functools.partial(self._new_worker, pipeline, heavy=heavy)
+                    group.create_task(serve(make, stop=self._stop, drain_s=lease.drain_s, metrics=metrics))
                 await self._stop.wait()
                 health.stopping()
                 log.info("app.draining")
         finally:
-            for task in tasks:
+            for task in background:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*background, return_exceptions=True)
             await waker.close()
         log.info("app.stopped")
+
+    def _context(self, azure: dict[str, AzureClient]) -> Context:
+        return Context(
+            settings=self._settings,
+            batches=self._batches,
+            requests=self._requests,
+            azure=azure,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+
+    def _new_pool(self) -> ArqRedis:
+        redis = self._settings.redis
+        return arq_pool(redis.control.get_secret_value(), socket_timeout_s=redis.socket_timeout_s)
+
+    async def _new_worker(self, pipeline: Pipeline, *, heavy: bool) -> LeasedWorker:
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        return make_worker(self._new_pool(), pipeline, self._settings.lease, heavy=heavy, name=name)
 
     async def _observe(self, collector: FleetCollector) -> None:
         collector.update(
