@@ -14,7 +14,7 @@ from groupage_emulator.redis_server import EmbeddedRedis
 from groupage_worker.clock import SystemClock
 from groupage_worker.fleet import Waker, Watchdog, arq_pool, make_worker, queue_name, serve
 from groupage_worker.metrics import Metrics
-from groupage_worker.settings import LeaseSettings
+from groupage_worker.settings import LeaseSettings, RedisSettings
 from groupage_worker.store import BatchStore
 
 LEASE = LeaseSettings(lease_s=1.0, poll_delay_s=0.02, drain_s=2.0)
@@ -45,8 +45,8 @@ class Process:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, *, heavy: bool = False) -> None:
-        async def make():  # noqa: ANN202 - a LeasedWorker
-            pool = arq_pool(self.url, socket_timeout_s=5)
+        async def make():
+            pool = arq_pool(RedisSettings(data_url=self.url))
             return make_worker(pool, self.steps, LEASE, heavy=heavy, name="t")  # type: ignore[arg-type]
 
         self._task = asyncio.create_task(
@@ -68,7 +68,7 @@ async def process(redis_url: str) -> AsyncIterator[Process]:
 
 @pytest.fixture
 async def waker(redis_url: str) -> AsyncIterator[Waker]:
-    one = Waker(arq_pool(redis_url, socket_timeout_s=5), SystemClock())
+    one = Waker(arq_pool(RedisSettings(data_url=redis_url)), SystemClock())
     yield one
     await one.close()
 
@@ -166,7 +166,7 @@ async def test_workers_survive_a_restart_of_redis() -> None:
     with EmbeddedRedis() as server:
         process = Process(server.url)
         process.start()
-        waker = Waker(arq_pool(server.url, socket_timeout_s=5), SystemClock())
+        waker = Waker(arq_pool(RedisSettings(data_url=server.url)), SystemClock())
         await waker.wake("batch:a", False, now_ms())
         await asyncio.wait_for(process.steps.started.get(), 10)
         server.kill()

@@ -8,6 +8,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from tests.support.clock import ManualClock
+from tests.support.requests import counters, submit
 
 from groupage import codec, keys
 from groupage.connect import connect
@@ -16,8 +18,6 @@ from groupage_emulator.redis_server import EmbeddedRedis
 from groupage_worker.models import RELEASE, Batch, Move, Settlement
 from groupage_worker.states import BatchState
 from groupage_worker.store import BatchStore, RequestStore
-from tests.support.clock import ManualClock
-from tests.support.requests import counters, submit
 
 LANE = "chat"
 DEPLOYMENT = "east"
@@ -188,7 +188,7 @@ class Ledger(RuleBasedStateMachine):
 
     @invariant()
     def books_balance(self) -> None:
-        """submitted = open + settled, by counters, by keys, and by the model; every open request is somewhere."""
+        """Submitted = open + settled, by counters, by keys, and by the model; every open request is somewhere."""
         if not hasattr(self, "redis"):
             return
         count = self.run(counters(self.redis, LANE))

@@ -18,7 +18,6 @@ from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
 from groupage_worker.errors import ConfigurationError
 from groupage_worker.fleet import (
-    ArqRedis,
     LeasedWorker,
     Waker,
     Watchdog,
@@ -29,6 +28,7 @@ from groupage_worker.fleet import (
 from groupage_worker.health import Health, HealthServer, LoopWatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
+from groupage_worker.quota import usable_tokens
 from groupage_worker.settings import Settings
 from groupage_worker.stages.context import Context
 from groupage_worker.store import BatchStore, RequestStore
@@ -152,7 +152,7 @@ class App:
     ) -> None:
         """Run steps until a stop is asked for; everything beside them runs as background tasks."""
         lease, metrics = self._settings.lease, self._metrics
-        waker = Waker(self._new_pool(), self._clock)
+        waker = Waker(arq_pool(self._settings.redis), self._clock)
         pipeline = Pipeline(self._context(azure), waker.wake)
         for step in pipeline.periodic_steps():
             await self._batches.schedule(step, heavy=False, at_ms=self._clock.now_ms())
@@ -198,13 +198,10 @@ class App:
             metrics=self._metrics,
         )
 
-    def _new_pool(self) -> ArqRedis:
-        redis = self._settings.redis
-        return arq_pool(redis.control.get_secret_value(), socket_timeout_s=redis.socket_timeout_s)
-
     async def _new_worker(self, pipeline: Pipeline, *, heavy: bool) -> LeasedWorker:
         name = f"{socket.gethostname()}:{os.getpid()}"
-        return make_worker(self._new_pool(), pipeline, self._settings.lease, heavy=heavy, name=name)
+        pool = arq_pool(self._settings.redis)
+        return make_worker(pool, pipeline, self._settings.lease, heavy=heavy, name=name)
 
     async def _observe(self, collector: FleetCollector) -> None:
         collector.update(

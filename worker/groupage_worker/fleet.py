@@ -24,7 +24,7 @@ from groupage.connect import connect
 from groupage_worker.clock import Clock
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
-from groupage_worker.settings import LeaseSettings
+from groupage_worker.settings import LeaseSettings, RedisSettings
 from groupage_worker.store import BatchStore
 
 log = structlog.get_logger("fleet")
@@ -56,10 +56,11 @@ def dumps(value: dict[str, Any]) -> bytes:
     return json.dumps(value, default=str).encode()
 
 
-def arq_pool(url: str, *, socket_timeout_s: float) -> ArqRedis:
+def arq_pool(settings: RedisSettings) -> ArqRedis:
     """A client of the control server that arq understands; any URL that `groupage.connect` knows."""
     factory = functools.partial(ArqRedis, job_serializer=dumps, job_deserializer=json.loads)
-    return connect(url, redis_class=factory, socket_timeout_s=socket_timeout_s)
+    url = settings.control.get_secret_value()
+    return connect(url, redis_class=factory, socket_timeout_s=settings.socket_timeout_s)
 
 
 class Waker:
