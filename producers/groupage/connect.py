@@ -186,6 +186,8 @@ def _connect_several(
         "username": query.get("sentinel_user"),
         "password": query.get("sentinel_password"),
         "protocol": 2,
+        # one that is down is passed over at once; newer versions would ask it for 8 s before they try the next
+        "retry": Retry(NoBackoff(), 0),
     }
     if tls:
         watch |= {"ssl": True, "ssl_check_hostname": True}

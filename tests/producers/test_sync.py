@@ -1,5 +1,6 @@
 """The blocking twin: the same answers without await, from threads and from forked children."""
 
+import asyncio
 import concurrent.futures
 import inspect
 import os
@@ -23,7 +24,7 @@ def twin(lane_url: str) -> Iterator[sync.Producer]:
 
 def run(work: Any) -> Any:
     """Run a coroutine of `groupage.testing` in a blocking test."""
-    return groupage.sync.asyncio.run(work)
+    return asyncio.run(work)
 
 
 def test_same_methods() -> None:
