@@ -64,7 +64,7 @@ def due_slot(lane: str, slot: int) -> str:
 
 
 def manifest(lane: str, batch: str) -> str:
-    """Hash: custom_id -> `tokens|bytes` of what a batch still owes a reply; `#` fields are its sums.
+    """Hash: custom_id -> `tokens|line bytes` of each request a batch still owes a reply; `#` fields are its sums.
 
     Claim fills it, requeue and settle empty it. TTL: 30 days, renewed by each claim.
     """
