@@ -71,6 +71,12 @@ class Settlement(NamedTuple):
     status: Status
     reply: bytes
 
+    @classmethod
+    def of(cls, custom_id: str, status: Status, reply: bytes) -> "Settlement":
+        """The same from `<producer>:<id>`, as batch files and manifests name a request."""
+        producer, _, id = custom_id.partition(":")  # noqa: A001 - the field's name
+        return cls(producer, id, status, reply)
+
 
 class Scripts:
     """The scripts that both sides run against the data server."""

@@ -9,8 +9,8 @@ from tests.support.fleet import LANE, PRODUCER, Fleet, assert_settled_once, emul
 
 from groupage import keys
 from groupage.contract import Status
+from groupage.scripts import Settlement
 from groupage_emulator import Quirks, Rule
-from groupage_worker.models import Settlement
 from groupage_worker.states import BatchState
 
 
@@ -115,7 +115,7 @@ async def test_lines_of_other_requests_are_never_delivered(fleet: Fleet) -> None
         return BatchState.SUBMITTED in await fleet.states()
 
     await fleet.run_until(is_submitted, step_s=1)
-    reply = Settlement(custom_id=f"{PRODUCER}:{ids[0]}", status=Status.CANCELLED, reply=b"{}")
+    reply = Settlement.of(custom_id=f"{PRODUCER}:{ids[0]}", status=Status.CANCELLED, reply=b"{}")
     await fleet.requests.settle(LANE, None, [reply], reply_ttl_s=3_600)
     await fleet.settle_all()
     assert [(await fleet.replies())[i].status for i in ids] == [Status.CANCELLED, *[Status.SUCCEEDED] * 2]

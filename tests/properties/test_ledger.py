@@ -14,8 +14,9 @@ from tests.support.requests import counters, submit
 from groupage import codec, keys
 from groupage.connect import connect
 from groupage.contract import Priority, Status
+from groupage.scripts import Settlement
 from groupage_emulator.redis_server import EmbeddedRedis
-from groupage_worker.models import RELEASE, Batch, Move, Settlement
+from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.states import BatchState
 from groupage_worker.store import BatchStore, RequestStore
 
@@ -180,7 +181,9 @@ class Ledger(RuleBasedStateMachine):
             self._note(name)
 
     def _settlements(self, names: list[str], status: Status) -> list[Settlement]:
-        return [Settlement(custom_id=n, status=status, reply=b'{"n":%d}' % len(self.replies)) for n in names]
+        return [
+            Settlement.of(custom_id=n, status=status, reply=b'{"n":%d}' % len(self.replies)) for n in names
+        ]
 
     def _note(self, name: str) -> None:
         producer, _, request = name.partition(":")

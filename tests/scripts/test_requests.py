@@ -7,7 +7,8 @@ from tests.support.requests import CLIENT, counters, submit
 
 from groupage import codec, keys
 from groupage.contract import Priority, Status
-from groupage_worker.models import Claim, Settlement
+from groupage.scripts import Settlement
+from groupage_worker.models import Claim
 from groupage_worker.store import RequestStore
 
 LANE = "chat"
@@ -31,7 +32,7 @@ async def claim(store: RequestStore, batch: str = "b1", **wanted: object) -> Cla
 
 
 def settlement(custom_id: str, status: Status = Status.SUCCEEDED) -> Settlement:
-    return Settlement(custom_id=custom_id, status=status, reply=b"{}")
+    return Settlement.of(custom_id=custom_id, status=status, reply=b"{}")
 
 
 async def test_claim_takes_what_waits(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:

@@ -3,8 +3,8 @@
 from redis.asyncio import Redis
 
 from groupage import codec, keys
-from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority
-from groupage_worker.store.script import load_script
+from groupage.contract import Priority
+from groupage.scripts import Entry, Scripts
 
 CLIENT = "client0000000000"
 BODY = b'{"messages":[{"role":"user","content":"hello"}]}'
@@ -23,7 +23,6 @@ async def submit(
     client: str = CLIENT,
 ) -> str:
     """Submit requests with one script call; returns its codes, one character an id."""
-    script = load_script(redis, "submit", package="groupage")
     deadline = now_ms + int(deadline_s * 1000)
     digest = codec.body_hash(body)
     value = codec.pack_request(
@@ -35,26 +34,9 @@ async def submit(
         tokens=tokens,
         priority=priority,
     )
-    args: list[str | int | bytes] = [
-        keys.lane_prefix(lane),
-        producer,
-        now_ms,
-        DUE_SLOT_MS,
-        ORPHAN_TTL_MS,
-        priority.value,
-    ]
-    for request in ids:
-        args += [request, digest, deadline, tokens, len(body), value]
-    codes, *_ = await script(
-        keys=[
-            keys.load(lane),
-            keys.producer_load(lane, producer),
-            keys.ready(lane, priority),
-            keys.queue(lane, producer, priority),
-        ],
-        args=args,
-    )
-    return codes.decode()
+    entries = [Entry(request, digest, deadline, tokens, len(body), value) for request in ids]
+    done = await Scripts(redis).submit(lane, producer, priority, entries, now_ms=now_ms)
+    return done.codes
 
 
 async def counters(redis: "Redis[bytes]", lane: str) -> dict[str, int]:

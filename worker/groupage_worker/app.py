@@ -32,8 +32,8 @@ from groupage_worker.quota import usable_tokens
 from groupage_worker.settings import Settings
 from groupage_worker.stages.context import Context
 from groupage_worker.store import BatchStore, RequestStore
+from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
-from groupage_worker.store.script import RedisClient
 
 log = structlog.get_logger("app")
 

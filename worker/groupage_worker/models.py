@@ -126,15 +126,6 @@ class Claim:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """One request to settle: `custom_id` is `<producer>:<id>`, `reply` the JSON of `contract.WireReply`."""
-
-    custom_id: str
-    status: str
-    reply: bytes
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
     """What one settle call did.
 

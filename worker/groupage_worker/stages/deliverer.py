@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator
 import structlog
 
 from groupage.contract import ReplyError, Status
+from groupage.scripts import Settlement
 from groupage_worker.errors import NotFound, Transient
 from groupage_worker.jsonl import LineSplitter
-from groupage_worker.models import Batch, Move, Settled, Settlement
+from groupage_worker.models import Batch, Move, Settled
 from groupage_worker.results import Fate, LineError, Origin, Row, error_reply, read_line, reply_of, status_of
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState, RemoteStatus
@@ -138,7 +139,7 @@ class Delivery:
                 await self._retry()
             return
         reply = reply_of(row, self._origin)
-        self._page.append(Settlement(custom_id=row.custom_id, status=status_of(row.fate).value, reply=reply))
+        self._page.append(Settlement.of(custom_id=row.custom_id, status=status_of(row.fate), reply=reply))
         self._rows.append(dataclasses.replace(row, body=None))
         self._page_bytes += len(reply)
         if len(self._page) >= PAGE or self._page_bytes >= PAGE_BYTES:
@@ -204,7 +205,7 @@ class Delivery:
             elif header and header.attempts + 1 >= context.lane(batch).max_attempts:
                 error = row.error or ReplyError(code="no_result", message="the service gave no result")
                 reply = error_reply(error, self._origin)
-                given_up.append(Settlement(custom_id=row.custom_id, status=Status.FAILED, reply=reply))
+                given_up.append(Settlement.of(custom_id=row.custom_id, status=Status.FAILED, reply=reply))
                 lost.append(row)
             else:
                 paid.append(name)

@@ -6,7 +6,7 @@ Works off the deadline wheel slot by slot. A crash leaves the slot; the next tic
 import structlog
 
 from groupage.contract import DUE_SLOT_MS, ReplyError, Status
-from groupage_worker.models import Settlement
+from groupage.scripts import Settlement
 from groupage_worker.results import error_reply
 from groupage_worker.stages.context import Context
 
@@ -44,9 +44,9 @@ class Expirer:
             headers = await context.requests.headers(lane, page)
             now = context.clock.now_ms()
             settlements = [
-                Settlement(
+                Settlement.of(
                     custom_id=name.decode(),
-                    status=Status.EXPIRED.value,
+                    status=Status.EXPIRED,
                     reply=error_reply(
                         ReplyError(
                             code="deadline_exceeded",

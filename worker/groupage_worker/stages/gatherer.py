@@ -7,8 +7,9 @@ leaves a batch in `claiming` whose next step seals what it has.
 import structlog
 
 from groupage.contract import Priority, ReplyError, Status
+from groupage.scripts import Settlement
 from groupage_worker.jsonl import line_overhead
-from groupage_worker.models import RELEASE, Batch, Move, Settlement, new_batch_id
+from groupage_worker.models import RELEASE, Batch, Move, new_batch_id
 from groupage_worker.results import error_reply
 from groupage_worker.routing import LaneDemand, Pull, Supply, plan_pulls, share_by_priority
 from groupage_worker.stages.context import Context
@@ -91,9 +92,9 @@ class Gatherer:
         """Answer requests that no deployment of the lane can ever hold."""
         context = self._context
         settlements = [
-            Settlement(
+            Settlement.of(
                 custom_id=name.decode(),
-                status=Status.FAILED.value,
+                status=Status.FAILED,
                 reply=error_reply(
                     ReplyError(
                         code="exceeds_quota",

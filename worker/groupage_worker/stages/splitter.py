@@ -9,8 +9,9 @@ is run again moves the same requests to the same child.
 import structlog
 
 from groupage.contract import ReplyError, Status
+from groupage.scripts import Settlement
 from groupage_worker.jsonl import LineSplitter
-from groupage_worker.models import RELEASE, Batch, Move, Settlement
+from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.results import error_reply
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState
@@ -89,9 +90,9 @@ class Splitter:
             batch.lane,
             batch.id,
             [
-                Settlement(
+                Settlement.of(
                     custom_id=name.decode(),
-                    status=Status.FAILED.value,
+                    status=Status.FAILED,
                     reply=error_reply(error, context.origin(batch)),
                 )
                 for name in owed

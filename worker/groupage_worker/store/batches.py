@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 from groupage import keys
+from groupage.scripts import load_script
 from groupage_worker.clock import Clock
 from groupage_worker.errors import FenceLost
 from groupage_worker.models import KEEP, Batch, Move
 from groupage_worker.states import LEGAL, BatchState
-from groupage_worker.store.script import RedisClient, load_script
+from groupage_worker.store.client import RedisClient
 
 PAGE = 500
 """Names per look at a due set."""
@@ -40,10 +41,10 @@ class BatchStore:
         self._redis = redis
         self._clock = clock
         self._closed_ms = int(closed_s * 1000)
-        self._open = load_script(redis, "open_batch")
-        self._begin = load_script(redis, "begin")
-        self._commit = load_script(redis, "commit")
-        self._split = load_script(redis, "split_batch")
+        self._open = load_script("groupage_worker", "open_batch")
+        self._begin = load_script("groupage_worker", "begin")
+        self._commit = load_script("groupage_worker", "commit")
+        self._split = load_script("groupage_worker", "split_batch")
 
     async def open(self, batch: Batch, *, tokens: int, limit: int) -> bool:
         """Create the record with its reservation, due at once; False if the deployment has no room."""
@@ -60,8 +61,9 @@ class BatchStore:
             "tokens": tokens,
         }
         opened, _reserved = await self._open(
-            keys=[keys.batch(batch.id), keys.quota(batch.deployment), keys.DUE_HEAVY],
-            args=[batch.reservation, tokens, limit, batch.step, now, *_flat(record)],
+            self._redis,
+            [keys.batch(batch.id), keys.quota(batch.deployment), keys.DUE_HEAVY],
+            [batch.reservation, tokens, limit, batch.step, now, *_flat(record)],
         )
         return bool(opened)
 
@@ -82,14 +84,15 @@ class BatchStore:
         }
         return bool(
             await self._split(
-                keys=[keys.batch(child.id), keys.quota(parent.deployment), keys.DUE_HEAVY],
-                args=[parent.reservation, child.reservation, tokens, child.step, now, *_flat(record)],
+                self._redis,
+                [keys.batch(child.id), keys.quota(parent.deployment), keys.DUE_HEAVY],
+                [parent.reservation, child.reservation, tokens, child.step, now, *_flat(record)],
             ),
         )
 
     async def begin(self, batch: str) -> Batch | None:
         """Take the fence of a batch; None if it has no record."""
-        flat = await self._begin(keys=[keys.batch(batch)])
+        flat = await self._begin(self._redis, [keys.batch(batch)], [])
         if not flat:
             return None
         record = {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}
@@ -127,8 +130,9 @@ class BatchStore:
         is_closed = move.state is BatchState.CLOSED
         where = "none" if is_closed else "heavy" if move.is_heavy else "light"
         committed = await self._commit(
-            keys=[keys.batch(batch.id), keys.DUE_LIGHT, keys.DUE_HEAVY, keys.quota(batch.deployment)],
-            args=[
+            self._redis,
+            [keys.batch(batch.id), keys.DUE_LIGHT, keys.DUE_HEAVY, keys.quota(batch.deployment)],
+            [
                 batch.fence,
                 batch.step,
                 where,

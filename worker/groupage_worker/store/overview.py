@@ -9,8 +9,8 @@ from groupage_worker.clock import Clock
 from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
 from groupage_worker.states import BatchState
 from groupage_worker.store.batches import BatchStore
+from groupage_worker.store.client import RedisClient
 from groupage_worker.store.requests import LaneLoad, RequestStore
-from groupage_worker.store.script import RedisClient
 
 PAGE = 500
 

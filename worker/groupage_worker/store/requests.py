@@ -1,16 +1,18 @@
 """Data state: payloads, lane queues, manifests and replies."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from groupage import codec, keys
+from groupage.codec import CLIENT_CHARS
 from groupage.contract import DUE_SLOT_MS, LaneInfo, Priority
+from groupage.scripts import Scripts, Settlement, listener_of, load_script
 from groupage_worker.clock import Clock
-from groupage_worker.models import Claim, Settled, Settlement
-from groupage_worker.store.script import RedisClient, load_script
+from groupage_worker.models import Claim, Settled
+from groupage_worker.store.client import RedisClient
 
 MANIFEST_TTL_MS = 30 * 86_400_000
 """A manifest outlives every deadline (14 days) and the week that open requests outlive theirs."""
@@ -47,12 +49,12 @@ class RequestStore:
     def __init__(self, redis: RedisClient, *, clock: Clock) -> None:
         self._redis = redis
         self._clock = clock
-        self._claim = load_script(redis, "claim")
-        self._seal = load_script(redis, "seal")
-        self._requeue = load_script(redis, "requeue")
-        self._peek = load_script(redis, "peek")
-        self._split = load_script(redis, "split_manifest")
-        self._settle = load_script(redis, "settle", package="groupage")
+        self._claim = load_script("groupage_worker", "claim")
+        self._seal = load_script("groupage_worker", "seal")
+        self._requeue = load_script("groupage_worker", "requeue")
+        self._peek = load_script("groupage_worker", "peek")
+        self._split = load_script("groupage_worker", "split_manifest")
+        self._scripts = Scripts(redis)
 
     async def announce(self, lane: str, info: LaneInfo, limits: Mapping[str, int]) -> None:
         """Tell producers of a lane, and write its admission limits."""
@@ -62,16 +64,14 @@ class RequestStore:
         await self._redis.hsetnx(keys.load(lane), "due_cursor", str(self._clock.now_ms() // DUE_SLOT_MS - 1))
 
     async def load(self, lane: str) -> LaneLoad:
-        """Counters of a lane and what waits in it, in one round trip."""
+        """Counters of a lane and what waits in it."""
         order = list(Priority)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.load(lane))
-            await self._peek(
-                keys=[keys.ready(lane, p) for p in order],
-                args=[keys.lane_prefix(lane), PEEK_PRODUCERS, *order],
-                client=pipe,
-            )
-            raw, heads = await pipe.execute()
+        heads = await self._peek(
+            self._redis,
+            [keys.ready(lane, p) for p in order],
+            [keys.lane_prefix(lane), PEEK_PRODUCERS, *order],
+        )
+        raw = await self._redis.hgetall(keys.load(lane))
         counters = {k.decode(): int(v) for k, v in raw.items() if v.lstrip(b"-").isdigit()}
         waiting = {
             priority: Waiting(
@@ -100,8 +100,9 @@ class RequestStore:
     ) -> Claim:
         """Take up to so many tokens, requests and file bytes into a batch; one page, at most 2,000 requests."""
         n, taken, size, why = await self._claim(
-            keys=[keys.load(lane), keys.ready(lane, priority), keys.manifest(lane, batch)],
-            args=[
+            self._redis,
+            [keys.load(lane), keys.ready(lane, priority), keys.manifest(lane, batch)],
+            [
                 keys.lane_prefix(lane),
                 priority.value,
                 tokens,
@@ -117,7 +118,7 @@ class RequestStore:
 
     async def seal(self, lane: str, batch: str) -> tuple[int, int, int]:
         """Close a manifest; returns its requests, tokens and line bytes."""
-        n, tokens, size = await self._seal(keys=[keys.manifest(lane, batch)], args=[MANIFEST_TTL_MS])
+        n, tokens, size = await self._seal(self._redis, [keys.manifest(lane, batch)], [MANIFEST_TTL_MS])
         return n, tokens, size
 
     async def owed(self, lane: str, batch: str) -> list[bytes]:
@@ -157,7 +158,7 @@ class RequestStore:
         self,
         lane: str,
         batch: str | None,
-        settlements: Iterable[Settlement],
+        settlements: Sequence[Settlement],
         *,
         reply_ttl_s: float,
     ) -> Settled:
@@ -169,26 +170,20 @@ class RequestStore:
             settlements: At most a few hundred.
             reply_ttl_s: How long the replies can be read.
         """
-        items = list(settlements)
-        if not items:
+        if not settlements:
             return Settled()
         now = self._clock.now_ms()
-        args: list[Any] = [keys.lane_prefix(lane), now, int(reply_ttl_s * 1000)]
-        names: list[tuple[str, str]] = []
-        for item in items:
-            producer, _, request = item.custom_id.partition(":")
-            names.append((producer, request))
-            args += (producer, request, item.status, item.reply)
-        held = [keys.manifest(lane, batch)] if batch else []
-        codes: list[bytes] = await self._settle(keys=[keys.load(lane), *held], args=args)
+        codes = await self._scripts.settle(
+            lane, settlements, now_ms=now, reply_ttl_ms=int(reply_ttl_s * 1000), batch=batch
+        )
         hints: dict[str, list[str]] = {}
         waits: list[float] = []
-        for (producer, request), code in zip(names, codes, strict=True):
-            if code[:1] == b"s":
-                hints.setdefault(keys.inbox(producer, code[1:17].decode()), []).append(request)
-                waits.append((now - int(code[17:])) / 1000)
+        for one, code in zip(settlements, codes, strict=True):
+            if client := listener_of(code):
+                hints.setdefault(keys.inbox(one.producer, client), []).append(one.id)
+                waits.append((now - int(code[1 + CLIENT_CHARS :])) / 1000)
         await self._notify(lane, hints)
-        return Settled(codes=b"".join(code[:1] for code in codes).decode(), waits_s=tuple(waits))
+        return Settled(codes="".join(code[0] for code in codes), waits_s=tuple(waits))
 
     async def _notify(self, lane: str, hints: Mapping[str, list[str]]) -> None:
         if not hints:
@@ -212,15 +207,18 @@ class RequestStore:
         args: list[Any] = [keys.lane_prefix(lane), attempts]
         for name in custom_ids:
             args += _parts(name)
-        requeued, _gone = await self._requeue(keys=[keys.load(lane), keys.manifest(lane, batch)], args=args)
+        requeued, _gone = await self._requeue(
+            self._redis, [keys.load(lane), keys.manifest(lane, batch)], args
+        )
         return int(requeued)
 
     async def split(self, lane: str, parent: str, child: str, custom_ids: Sequence[bytes]) -> int:
         """Move requests from one manifest to another, which is sealed by it."""
         return int(
             await self._split(
-                keys=[keys.manifest(lane, parent), keys.manifest(lane, child)],
-                args=[MANIFEST_TTL_MS, *custom_ids],
+                self._redis,
+                [keys.manifest(lane, parent), keys.manifest(lane, child)],
+                [MANIFEST_TTL_MS, *custom_ids],
             ),
         )
 
