@@ -82,12 +82,12 @@ class Crew:
 
     Args:
         logs: Directory of their logs; it exists.
-        environment: Theirs.
+        environment: Theirs; None is ours.
     """
 
-    def __init__(self, logs: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, logs: Path, environment: Mapping[str, str] | None = None) -> None:
         self._logs = logs
-        self._environment = dict(environment)
+        self._environment = None if environment is None else dict(environment)
         self._children: list[Child] = []
 
     async def __aenter__(self) -> Self:

@@ -48,7 +48,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     priority: str
     journal: str
     seed: int
-    rate_per_s: float = 120.0
+    rate_per_s: float = 100.0
     burst: int = 400
     pause_s: float = 2.0
 

@@ -1,6 +1,7 @@
 """What a demo comes to: one value, printed as text and written as JSON."""
 
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
@@ -139,7 +140,7 @@ def text_of(summary: Summary, rudeness: str) -> str:
         "",
         f"money      {batch_usd:.4f} USD, {online_usd:.4f} USD online: {saved:.0%} saved (prices are made up)",
         f"faults     {_counts(s.faults) or 'none'}; creates refused: {_counts(s.refused) or 'none'}",
-        *([f"           {rudeness}"] if rudeness else []),
+        *textwrap.wrap(rudeness, 100, initial_indent=" " * 11, subsequent_indent=" " * 11),
         f"workers    {s.killed} killed on the way",
         f"time       {s.wall_s:.1f} s to the last reply, {s.total_s:.1f} s with set-up, clean-up and check",
         "",

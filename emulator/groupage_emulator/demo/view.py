@@ -101,28 +101,36 @@ class LiveView:
         seconds = time.monotonic() - self._started_s
         parts: list[Any] = [Text(f"groupage demo   {seconds:.0f} s", style="bold")]
         if self._figures is not None:
-            parts += [self._regions(self._figures), self._lanes(self._figures)]
+            picture = (self._quotas, self._batches, self._lanes)
+            parts += [part for draw in picture for part in (draw(self._figures), Text())]
         parts += [Text(note, style="dim") for note in self._notes]
         return Group(*parts)
 
-    def _regions(self, figures: Figures) -> Any:
+    def _quotas(self, figures: Figures) -> Any:
         from rich.table import Table  # noqa: PLC0415 - only a terminal needs it
 
-        table = Table("region", "deployment", "quota in use", "", *OPEN, "completed", "failed", "files")
+        table = Table("region", "deployment", "quota in use", "", box=None)
+        for region, shown in NAMES.items():
+            for deployment, (enqueued, limit) in figures.regions[region].tokens.items():
+                ratio = enqueued / limit
+                table.add_row(shown, deployment, _bar(ratio), f"{ratio:4.0%} of {limit // 1000}K")
+        return table
+
+    def _batches(self, figures: Figures) -> Any:
+        from rich.table import Table  # noqa: PLC0415 - only a terminal needs it
+
+        ended = ("completed", "failed")
+        table = Table("batches", *(status.replace("_", " ") for status in (*OPEN, *ended)), "files", box=None)
         for region, shown in NAMES.items():
             state = figures.regions[region]
-            counts = [str(state.batches.get(status, 0)) for status in (*OPEN, "completed", "failed")]
-            for place, (deployment, (enqueued, limit)) in enumerate(state.tokens.items()):
-                ratio = enqueued / limit
-                whole = [shown, *counts, str(state.files)] if place == 0 else [""] * (len(counts) + 2)
-                percent = f"{ratio:4.0%} of {limit // 1000}K"
-                table.add_row(whole[0], deployment, _bar(ratio), percent, *whole[1:])
+            counts = [str(state.batches.get(status, 0)) for status in (*OPEN, *ended)]
+            table.add_row(shown, *counts, str(state.files))
         return table
 
     def _lanes(self, figures: Figures) -> Any:
         from rich.table import Table  # noqa: PLC0415 - only a terminal needs it
 
-        table = Table("lane", "requests in", "waiting", "in batches", "replies out", "succeeded")
+        table = Table("requests", "in", "waiting", "in batches", "out", "succeeded", box=None)
         for name, lane in figures.lanes.items():
             batched = lane.submitted - lane.settled - lane.waiting
             row = (lane.submitted, lane.waiting, batched, lane.settled, lane.succeeded)

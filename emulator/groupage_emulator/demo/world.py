@@ -21,9 +21,9 @@ PRICES: Final = Prices(input_usd=0.075, output_usd=0.3)
 ONLINE_PRICE_RATIO: Final = 2.0
 
 QUOTAS: Final = {
-    "eastus": {"gpt-mini-batch": 480_000, "gpt-large-batch": 110_000},
-    "westus": {"mini-west": 320_000},
-    "swedencentral": {"sc-mini-2": 200_000, "sc-large": 80_000},
+    "eastus": {"gpt-mini-batch": 300_000, "gpt-large-batch": 80_000},
+    "westus": {"mini-west": 200_000},
+    "swedencentral": {"sc-mini-2": 130_000, "sc-large": 50_000},
 }
 """Region -> deployment -> enqueued-token quota. Small, so that the backlog waits for quota and not for the machine."""
 
