@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.support.tls import make_certificate, tls_proxy
 
 from groupage import Producer, testing
 from groupage.connect import connect, disconnect
@@ -10,7 +11,6 @@ from groupage.errors import Unavailable
 from groupage_emulator.redis_server import EmbeddedRedis
 from groupage_worker.fleet import arq_pool
 from groupage_worker.settings import RedisSettings
-from tests.support.tls import make_certificate, tls_proxy
 
 
 async def test_both_sides_speak_tls(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ async def test_a_wrong_certificate_is_refused(tmp_path: Path, host: str) -> None
         async with tls_proxy(port, certificate, key) as tls_port:
             trust = f"?ssl_ca_certs={certificate}" if host == "other" else ""
             client = connect(f"rediss://localhost:{tls_port}/0{trust}")
-            with pytest.raises(Exception, match="(?i)certificate|hostname"):
+            with pytest.raises(Exception, match=r"(?i)certificate|hostname"):
                 await client.ping()
             await disconnect(client)
             with pytest.raises(Unavailable):

@@ -22,7 +22,7 @@ _WORDS: Final = """
     truncated list_stuck aborted connect connection_lost timeout connection configuration fence_lost spool_full
     deadline_exceeded cancelled_by_producer exceeds_quota no_result unreadable_result
     line left_over refused split empty closed late fenced file_not_found file_pending short_upload uploads_exhausted
-    never_created batch_vanished file_gone unknown_status file_without_record snapshot redis
+    never_created batch_vanished file_gone unknown_status file_without_record snapshot redis not_in_settings
 """
 
 _EXCEPTIONS: Final = frozenset(

@@ -24,7 +24,9 @@ class Batch:
         fence: Holder's number; a commit with an older one is refused.
         runs: Begins of this state without a commit, this one included; above 1 a step was cut short before.
         uploads: Uploads begun for this batch; above 1 an older file may exist.
-        retries: Commits in a row that stayed in this state because of an error.
+        retries: Errors in a row on the way out of this state; an intent's state carries them on.
+        misses: Looks in a row that did not find the remote batch.
+        looks: Lists of remote batches that did not show an unclear create.
         tokens: Estimated input tokens of its requests; `lines` and `file_bytes` describe the input file.
         terminal_at_ms: When the tracker saw the remote batch end; 0 before.
     """
@@ -54,6 +56,7 @@ class Batch:
     error_file_id: str = ""
     file_ready: int = 0
     misses: int = 0
+    looks: int = 0
     bad_lines: str = ""
     bad_message: str = ""
     parent: str = ""

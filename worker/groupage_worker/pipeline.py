@@ -36,6 +36,9 @@ Wake = Callable[[str, bool, int], Awaitable[None]]
 EARLY_MS = 20
 """A step may run this much before it is due, so that clocks that differ by a little do not make it wait again."""
 
+STRANGE_WAIT_S = 5.0
+"""A batch that this worker's settings do not know is left to others for so long."""
+
 EXPIRE_EVERY_S = 1.0
 SWEEP_EVERY_S = 600.0
 
@@ -104,9 +107,7 @@ class Pipeline:
                 return None
             if batch.state is BatchState.CLOSED or (batch.state in HEAVY) is not heavy:
                 return None
-            move = await self._act(batch)
-            if move is None:
-                return None
+            move = await self._act(batch) if self._is_known(batch) else self._strange(batch)
             try:
                 await context.batches.commit(batch, move)
             except FenceLost:
@@ -124,7 +125,17 @@ class Pipeline:
             if move.after_s > 0:
                 return move.after_s
 
-    async def _act(self, batch: Batch) -> Move | None:
+    def _is_known(self, batch: Batch) -> bool:
+        settings = self._context.settings
+        return batch.lane in settings.lanes and batch.deployment in settings.deployments
+
+    def _strange(self, batch: Batch) -> Move:
+        """A batch of a lane or deployment that our settings lack: another worker may know it, or a person."""
+        log.error("pipeline.not_in_settings", batch=batch.id, lane=batch.lane, deployment=batch.deployment)
+        self._context.metrics.worker_error(batch.state.value, "not_in_settings")
+        return Move(state=batch.state, after_s=STRANGE_WAIT_S, reason="not_in_settings")
+
+    async def _act(self, batch: Batch) -> Move:
         """One stage's step; an error that the stage leaves to us means: the same again, later."""
         context = self._context
         started = context.clock.monotonic_s()

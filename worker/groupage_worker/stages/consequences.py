@@ -6,12 +6,18 @@ The table of codes lives in `azure/faults.py`; this is the other half: next → 
 import structlog
 
 from groupage_worker.azure.verdicts import Next, Verdict
-from groupage_worker.models import Batch, Move
+from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState
 
 log = structlog.get_logger("consequences")
+
+QUARANTINE_LOOK_S = 3_600.0
+"""How long a quarantined batch is left alone before the first reminder."""
+
+REFUSED_ALONE_MAX = 3
+"""Refusals for quota, with nothing else of ours enqueued there, before a batch is halved (F11)."""
 
 ATTEMPTS_MAX = 5
 """Remote batches of one batch before its requests go back to their lane."""
@@ -36,6 +42,11 @@ async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:  # n
     was_created = batch.state is BatchState.SUBMITTED
     match step:
         case Next.WAIT_QUOTA:
+            if await _never_fits(context, batch):
+                return Move(
+                    state=BatchState.SPLITTING, fields={**fields, "bad_lines": ""}, reason=verdict.code
+                )
+            fields["retries"] = batch.retries + 1
             wait = await context.pause(batch.deployment, reason=verdict.code, first_s=submit.quota_pause_s)
             return _again(BatchState.UPLOADED, fields, after_s=wait, is_next=was_created, code=verdict.code)
         case Next.RETRY:
@@ -65,7 +76,21 @@ async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:  # n
             return Move(state=BatchState.RESOLVING, fields=fields, reason=verdict.code)
         case Next.QUARANTINE:
             log.error("consequences.quarantined", batch=batch.id, code=verdict.code)
-            return Move(state=BatchState.QUARANTINED, after_s=3_600.0, fields=fields, reason=verdict.code)
+            return Move(
+                state=BatchState.QUARANTINED,
+                after_s=QUARANTINE_LOOK_S,
+                fields=fields,
+                reservation=RELEASE,
+                reason=verdict.code,
+            )
+
+
+async def _never_fits(context: Context, batch: Batch) -> bool:
+    """Whether the service counts more tokens in this file than the whole quota: it refuses it although it is alone."""
+    if batch.retries < REFUSED_ALONE_MAX or batch.lines < 2:
+        return False
+    state = (await context.batches.deployments([batch.deployment]))[batch.deployment]
+    return state.open_attempts == 1
 
 
 def _again(

@@ -15,6 +15,9 @@ from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("resolver")
 
+LOOKS_MIN = 3
+"""Lists without the batch before it is taken for never created, however old the intent is."""
+
 LOOKS = 10
 """Looks spread over the settle window; the fence is followed by one more after a tenth of it."""
 
@@ -45,8 +48,13 @@ class Resolver:
         window_s = context.settings.submit.settle_window_s
         now = context.clock.now_ms()
         if not batch.fenced_at_ms:
-            if now - batch.intent_at_ms < window_s * 1000:
-                return Move(state=BatchState.RESOLVING, after_s=window_s / LOOKS, reason="not_seen_yet")
+            looks = batch.looks + 1
+            # the window alone proves nothing: the region may have been away for all of it
+            if now - batch.intent_at_ms < window_s * 1000 or looks < LOOKS_MIN:
+                fields = {"looks": looks}
+                return Move(
+                    state=BatchState.RESOLVING, after_s=window_s / LOOKS, fields=fields, reason="not_seen_yet"
+                )
             await context.client(batch).delete_file(batch.input_file_id)
             return Move(
                 state=BatchState.RESOLVING,

@@ -55,7 +55,7 @@ class Splitter:
         return Move(
             state=BatchState.SEALED,
             next_attempt=True,
-            fields={**fields, "lines": len(left)},
+            fields={**fields, "lines": len(left), "tokens": max(0, batch.tokens - tokens)},
             reason="split",
         )
 

@@ -34,6 +34,9 @@ PROCESSED = "processed"
 UNUSABLE = frozenset({"error", "deleting", "deleted"})
 """Statuses of a file, lower case (azure-batch.md 2.2, 2026-11-20)."""
 
+PARENT_WAIT_S = 1.0
+"""Wait of a child batch for the parent that is still splitting."""
+
 POST_WITHIN_S = 5.0
 """A step older than this has slept (SIGSTOP, a blocked loop): it lets go instead of posting late."""
 
@@ -48,7 +51,13 @@ class Submitter:
         """Commit the intent to upload."""
         if batch.uploads >= UPLOADS_MAX:
             return Move(state=BatchState.REQUEUEING, reason="uploads_exhausted")
-        return Move(state=BatchState.UPLOADING, fields={"uploads": batch.uploads + 1})
+        if batch.parent:
+            parent = await self._context.batches.read(batch.parent)
+            if parent and parent.state is BatchState.SPLITTING:
+                # the parent, or whoever takes over its step, is still moving requests here
+                return Move(state=BatchState.SEALED, after_s=PARENT_WAIT_S, reason="parent_splitting")
+        fields = {"uploads": batch.uploads + 1, "retries": batch.retries}
+        return Move(state=BatchState.UPLOADING, fields=fields)
 
     async def upload_step(self, batch: Batch) -> Move:
         """Write the input file and upload it, or adopt the one that an earlier step left."""
@@ -139,7 +148,8 @@ class Submitter:
             move = await self._look_at_file(batch)
             if move:
                 return move
-        return Move(state=BatchState.CREATING, fields={"intent_at_ms": now, "file_ready": 1})
+        fields: dict[str, str | int] = {"intent_at_ms": now, "file_ready": 1, "looks": 0}
+        return Move(state=BatchState.CREATING, fields={**fields, "retries": batch.retries})
 
     async def _look_at_file(self, batch: Batch) -> Move | None:
         """None once the file is processed."""
