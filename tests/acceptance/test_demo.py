@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,6 +129,19 @@ def test_worker_killed_from_outside_is_replaced(start: Callable[..., Running]) -
     os.kill(min(demo.children("groupage_worker")), signal.SIGKILL)
     assert demo.wait() == 0, demo.output
     assert "was killed (SIGKILL); started worker-3" in demo.output
+
+
+def test_exchanged_answers_are_noticed(start: Callable[..., Running], tmp_path: Path) -> None:
+    """When the service itself mixes answers up, the demo ends with status 1 and says what is wrong."""
+    kept = tmp_path / "kept"
+    demo = start("--requests", "1000", "--calm", "--keep", str(kept))
+    demo.until((kept / "ready.json").exists)
+    control = json.loads((kept / "ready.json").read_text())["control_url"]
+    rule = json.dumps({"kind": "lines_swap", "fraction": 1.0, "times": 1}).encode()
+    urllib.request.urlopen(f"{control}/_control/faults", rule, timeout=WAIT_S).close()
+    assert demo.wait() == 1, demo.output
+    assert "a reply was made for another body: " in demo.output
+    assert "checked    " not in demo.output
 
 
 @only_linux

@@ -36,6 +36,7 @@ class Rule(StrEnum):
     FILE_LEFT = "a remote file is left"
     BATCH_LEFT = "a remote batch has no end"
     STATE_LEFT = "the fleet still holds something in Redis"
+    NOT_TRIED = "what the demo was asked to do did not happen"
     UNCLEAN_EXIT = "a process did not end as it should"
 
 

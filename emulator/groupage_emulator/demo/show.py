@@ -124,6 +124,8 @@ class Demo:
             if now() - moved_s > options.stall_s:
                 self._view.note(f"no reply for {options.stall_s:g} s: giving up")
                 return
+        if will_kill:
+            self._violations.append(Violation(Rule.NOT_TRIED, "all was done before a worker could be killed"))
         self._view.note("every producer has its replies; waiting until the fleet has cleaned up")
 
     async def _clean_up(self, watch: Watch, fleet: Fleet) -> None:

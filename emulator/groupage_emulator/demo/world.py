@@ -39,8 +39,8 @@ LANES: Final = (CHAT, RESPONSES)
 
 RUDENESS: Final[tuple[dict[str, Any], ...]] = (
     # attempts of a line are bounded, so only some batches of one region are rude to each kind of line
-    {"kind": "lines_status", "status": 429, "fraction": 0.04, "region": "eastus", "every": 2, "seed": 11},
-    {"kind": "lines_status", "status": 500, "fraction": 0.03, "region": "westus", "every": 2, "seed": 12},
+    {"kind": "lines_status", "status": 429, "fraction": 0.04, "region": "eastus", "every": 3, "seed": 11},
+    {"kind": "lines_status", "status": 500, "fraction": 0.03, "region": "westus", "every": 3, "seed": 12},
     {"kind": "lines_duplicate", "fraction": 0.02, "region": "swedencentral", "every": 3, "seed": 13},
     {
         "kind": "fail",
@@ -57,8 +57,8 @@ RUDENESS: Final[tuple[dict[str, Any], ...]] = (
 """What goes wrong by default, in the words of `faults.py`."""
 
 RUDENESS_IN_WORDS: Final = (
-    "4 % of the lines of every other batch in East US end with 429, 3 % in West US with 500; 2 % of every third "
-    "batch's lines in Sweden Central come twice; one batch fails with token_limit_exceeded; the answer of one create "
+    "of every third batch 4 % of the lines end with 429 in East US, 3 % end with 500 in West US, and 2 % come twice in "
+    "Sweden Central; one batch fails with token_limit_exceeded; the answer of one create "
     "gets lost; one download breaks off; one status call in 40 is answered 503"
 )
 
@@ -139,7 +139,7 @@ def _lane(lane: str) -> dict[str, Any]:
         "linger_s": 1.0,
         "request_bytes_max": 100_000,
         # the emulator picks the lines it is rude to by their id, so the same line may meet it several times
-        "max_attempts": 8,
+        "max_attempts": 12,
     }
 
 
