@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -96,12 +97,13 @@ class Crew:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for child in self._children:
-            child.signal(signal.SIGTERM)
-        if not await wait_until(lambda: not self.running(), STOP_S):
+        # blocks on purpose: a second interrupt must not come between the children and their end
+        for number in (signal.SIGTERM, signal.SIGKILL):
             for child in self._children:
-                child.signal(signal.SIGKILL)
-            await wait_until(lambda: not self.running(), STOP_S)
+                child.signal(number)
+            end_s = time.monotonic() + STOP_S
+            while self.running() and time.monotonic() < end_s:
+                time.sleep(POLL_S)  # noqa: ASYNC251 - see above
 
     def start(self, name: str, command: Sequence[str]) -> Child:
         """Start a Python module with arguments, `["groupage_worker", "run"]` for example.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from redis.exceptions import RedisError
 
 from groupage_emulator.demo import options as defaults
 from groupage_emulator.demo import summary, view, world
@@ -18,7 +19,9 @@ from groupage_emulator.demo.options import Options
 from groupage_emulator.demo.show import Demo
 from groupage_emulator.redis_server import RedisStartError
 
-EXIT_OK, EXIT_WRONG, EXIT_USAGE = 0, 1, 2
+EXIT_OK, EXIT_WRONG = 0, 1
+SIGNAL_S = 0.05
+"""Time for a signal to come through the event loop."""
 
 _ABOUT = """\
 Shows groupage at its main job, on this machine and without any account: an embedded Redis, an emulated Azure with three
@@ -120,12 +123,17 @@ async def _interruptible(options: Options) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt, number)
     try:
-        return await _in_folder(options)
-    except asyncio.CancelledError:
+        status = await _in_folder(options)
+        # Redis may have failed because of an interrupt that has not come through to us yet
+        await asyncio.sleep(SIGNAL_S if status else 0)
+    except (asyncio.CancelledError, RedisError):
+        # Ctrl-C reaches the embedded Redis too, which may be gone before the cancellation comes through
         if not received:
             raise
-        sys.stderr.write(f"groupage demo: interrupted by {received[0].name}, everything is stopped\n")
-        return 128 + received[0]
+    if not received:
+        return status
+    sys.stderr.write(f"groupage demo: interrupted by {received[0].name}, everything is stopped\n")
+    return 128 + received[0]
 
 
 async def _in_folder(options: Options) -> int:

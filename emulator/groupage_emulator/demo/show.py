@@ -59,7 +59,7 @@ class Demo:
         started_s = now()
         (logs := self._folder / "logs").mkdir()
         # blocks for a tenth of a second, so that an interrupt cannot come between the start and its counterpart
-        with EmbeddedRedis(options={"maxmemory": REDIS_MEMORY}) as redis:
+        with EmbeddedRedis(data_dir=self._folder / "redis", options={"maxmemory": REDIS_MEMORY}) as redis:
             async with Crew(logs, self._environment) as crew:
                 ready, emulator = await self._start_emulator(crew)
                 async with Watch(redis.url, str(ready["control_url"])) as watch:
