@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from groupage.contract import Priority
+from groupage_worker.scheduling.learning import Learned
 
 SLICE_REQUESTS_MIN = 10
 """A slice holds at least this many average requests (performance.md, small quotas, 2026-11-20)."""
@@ -47,6 +48,9 @@ class Supply:
     limit_tokens: int
     reserved_tokens: int
     is_paused: bool
+    learned: Learned = Learned()
+    slices: int = 0
+    oldest_age_s: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +106,7 @@ def plan_pulls(
         name = max(fitting, key=lambda n: (free[n] / by_name[n].limit_tokens, free[n], n))
         size = slice_tokens(
             by_name[name].limit_tokens,
-            slices=slices,
+            slices=by_name[name].slices or slices,
             mean_tokens=mean,
             largest_tokens=min(demand.largest_tokens, free[name]),
         )

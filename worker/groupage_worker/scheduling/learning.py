@@ -1,0 +1,143 @@
+"""What is known of one deployment, from its batches that ended: overhead, run time, size of a slice.
+
+A batch's time at the service is its *overhead* (validation, waiting, finalizing; whatever its size) and its *run*.
+Slices that run much longer than their overhead gain from being cut (more of them run at once where a batch is
+limited, quota comes back in smaller pieces); slices that run for a moment only pay overhead and lottery tickets of
+waiting (performance-details.md 2.3, 2026-11-20).
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Final
+
+SLICES_START: Final = 16
+SLICES_MIN: Final = 8
+SLICES_MAX: Final = 64
+"""A batch takes quota / slices (performance-details.md 2.3, 2026-11-20)."""
+
+HALVE_ABOVE: Final = 1.5
+DOUBLE_BELOW: Final = 0.2
+"""Run time / overhead above which a slice is halved, below which it is doubled (the same table)."""
+
+SLICE_BATCHES: Final = 4
+"""Batches of the present size that must have ended before it changes again (the same table)."""
+
+WEIGHT: Final = 0.1
+"""Least weight of a new observation; the first ones weigh 1, 1/2, 1/3 ..., so that a mean is a mean at first."""
+
+OVERHEAD_PRIOR_S: Final = 480.0
+"""Overhead of a tiny batch before any was seen (performance.md section 2, 2026-11-20)."""
+
+LOG_VARIANCE_PRIOR: Final = 0.25
+"""Variance of ln(overhead) before it is known: a spread of +-65 %."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """One remote batch that completed, by the service's own times where it gives them.
+
+    Attributes:
+        tokens: Tokens it held.
+        limit_tokens: Usable quota of its deployment.
+        overhead_s: From create to the end, without the run.
+        run_s: From `in_progress` to `finalizing`.
+    """
+
+    tokens: int
+    limit_tokens: int
+    overhead_s: float
+    run_s: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What is known of a deployment.
+
+    Attributes:
+        batches: Batches that ended.
+        overhead_s: Mean overhead of a batch, seconds; `log_mean` and `log_var` are mean and variance of its
+            natural logarithm.
+        run_s: Mean run of a batch, seconds, of `batch_tokens` tokens on average.
+        slices: A batch takes the usable quota / slices.
+        slice_batches: Batches of that size seen since it last changed; `slice_run_s` and `slice_overhead_s` are
+            the sums of their times.
+    """
+
+    batches: int = 0
+    overhead_s: float = OVERHEAD_PRIOR_S
+    log_mean: float = math.log(OVERHEAD_PRIOR_S)
+    log_var: float = LOG_VARIANCE_PRIOR
+    run_s: float = 0.0
+    batch_tokens: float = 0.0
+    slices: int = SLICES_START
+    slice_batches: int = 0
+    slice_run_s: float = 0.0
+    slice_overhead_s: float = 0.0
+
+    @property
+    def residence_s(self) -> float:
+        """Mean time of a batch at the service, seconds."""
+        return self.overhead_s + self.run_s
+
+    def fields(self) -> dict[str, str | int]:
+        """As fields of the deployment's hash in Redis."""
+        return {
+            name: value if isinstance(value, int) else f"{value:.6g}"
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> "Learned":
+        """Read it back; what is absent or unreadable is learned anew."""
+        known: dict[str, float | int] = {}
+        for field in dataclasses.fields(cls):
+            text = fields.get(field.name)
+            if text is None:
+                continue
+            try:
+                known[field.name] = int(text) if field.type is int else float(text)
+            except ValueError:
+                return cls()
+        return cls(**known)  # type: ignore[arg-type] # each field got its type above
+
+
+def learn(learned: Learned, ended: Ended) -> Learned:
+    """What is known after one more batch."""
+    n = learned.batches + 1
+    weight = max(WEIGHT, 1 / n)
+    log_overhead = math.log(max(1.0, ended.overhead_s))
+    off = log_overhead - learned.log_mean
+    log_mean = learned.log_mean + weight * off
+    # the prior stays in the variance as if it had been seen twice, so that two equal waits prove nothing
+    spread = max(WEIGHT, 1 / (n + 2))
+    log_var = learned.log_var + spread * (off * (log_overhead - log_mean) - learned.log_var)
+    after = dataclasses.replace(
+        learned,
+        batches=n,
+        overhead_s=learned.overhead_s + weight * (ended.overhead_s - learned.overhead_s),
+        log_mean=log_mean,
+        log_var=log_var,
+        run_s=learned.run_s + weight * (ended.run_s - learned.run_s),
+        batch_tokens=learned.batch_tokens + weight * (ended.tokens - learned.batch_tokens),
+    )
+    return _slice(after, ended)
+
+
+def _slice(learned: Learned, ended: Ended) -> Learned:
+    """Let the slice follow: a batch should run about as long as the service's own overhead for it."""
+    size = ended.limit_tokens / learned.slices
+    if not 0.5 * size <= ended.tokens <= 2 * size:
+        return learned
+    n = learned.slice_batches + 1
+    run_s, overhead_s = learned.slice_run_s + ended.run_s, learned.slice_overhead_s + ended.overhead_s
+    slices = learned.slices
+    if n >= SLICE_BATCHES:
+        if run_s > HALVE_ABOVE * overhead_s:
+            slices = min(SLICES_MAX, slices * 2)
+        elif run_s < DOUBLE_BELOW * overhead_s:
+            slices = max(SLICES_MIN, slices // 2)
+        n, run_s, overhead_s = 0, 0.0, 0.0
+    return dataclasses.replace(
+        learned, slices=slices, slice_batches=n, slice_run_s=run_s, slice_overhead_s=overhead_s
+    )
