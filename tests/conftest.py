@@ -9,7 +9,9 @@ from redis.asyncio import Redis
 
 from groupage.connect import connect
 from groupage_emulator.redis_server import EmbeddedRedis
-from tests.support.clock import ManualClock
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support.clock import ManualClock  # noqa: E402 - rewriting comes first
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 

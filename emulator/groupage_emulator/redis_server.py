@@ -18,6 +18,8 @@ from types import TracebackType
 from typing import Self
 
 SOCKET_PATH_MAX = 100
+SHORT_DIR = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108, PTH112 (mkdtemp makes a private folder in it)
+PORT_MAX = 55_535
 _PAUSE_S = 0.01
 _ASK_AND_EXEC = """
 import ctypes, os, signal, sys
@@ -34,11 +36,13 @@ class RedisStartError(Exception):
 
 
 def free_port() -> int:
-    """A loopback port that is free at this instant."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that is free at this instant, low enough for a cluster's bus 10,000 above it."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port <= PORT_MAX:
+            return port
 
 
 def _bound_to_parent(command: list[str]) -> list[str]:
@@ -73,14 +77,19 @@ class EmbeddedRedis:
         self._socket = self._dir / "redis.sock"
         self._socket_dir: Path | None = None
         if len(os.fsencode(self._socket)) > SOCKET_PATH_MAX:
-            self._socket_dir = Path(tempfile.mkdtemp(prefix="groupage-redis-"))
+            # a socket's path is short by nature, whatever TMPDIR says
+            self._socket_dir = Path(tempfile.mkdtemp(prefix="groupage-redis-", dir=SHORT_DIR))
             self._socket = self._socket_dir / "redis.sock"
         self._options = options or {}
         self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(
@@ -90,7 +99,11 @@ class EmbeddedRedis:
 
     async def __aenter__(self) -> Self:
         self._spawn()  # on the loop's own thread: the death signal is sent when the thread that forked ends
-        await asyncio.to_thread(self._wait)
+        try:
+            await asyncio.to_thread(self._wait)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     async def __aexit__(
@@ -174,6 +187,8 @@ class EmbeddedRedis:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # Ctrl-C on the terminal is for whoever uses the server, who then ends it in order
+            process_group=0,
         )
 
     def _wait(self) -> None:

@@ -7,7 +7,8 @@ A request value is a header of ASCII and then the body, canonical JSON without `
     offset 2-3     failed attempts so far, two digits
     offset 4-35    SHA-256 of the body, first 32 hex digits
     offset 36-51   client to notify, 16 characters
-    offset 52-     deadline_at_ms|accepted_at_ms|tokens|bytes|priority, newline
+    offset 52-64   accepted_at_ms, 13 digits: tells one acceptance of an id from the next
+    offset 65-     |deadline_at_ms|tokens|bytes|priority, newline
 
 The fixed offsets let scripts read and flip single fields without moving the body.
 
@@ -61,7 +62,7 @@ def pack_request(
     priority: Priority,
 ) -> bytes:
     """Make the value of a request key for a request that waits."""
-    header = f"w100{digest}{client}{deadline_at_ms}|{accepted_at_ms}|{tokens}|{len(body)}|{priority.value}\n"
+    header = f"w100{digest}{client}{accepted_at_ms:013d}|{deadline_at_ms}|{tokens}|{len(body)}|{priority.value}\n"
     return header.encode("ascii") + body
 
 
@@ -74,7 +75,7 @@ def unpack_header(value: bytes) -> Header:
     line, newline, _ = value.partition(b"\n")
     if not newline or value[1:2] != b"1":
         raise ValueError(f"not a request header of layout 1: {value[:4]!r}")
-    deadline, accepted, tokens, size, priority = line[52:].decode("ascii").split("|")
+    accepted, deadline, tokens, size, priority = line[52:].decode("ascii").split("|")
     return Header(
         is_claimed=value[:1] == b"c",
         attempts=int(value[2:4]),

@@ -20,7 +20,9 @@ DUE_HEAVY = f"{LAYOUT}:due:heavy"
 """control, zset: the same for steps that move whole files."""
 
 EPOCH = f"{LAYOUT}:epoch"
-"""control, hash: identity of this Redis history, and a counter that only grows."""
+"""data and control, hash: identity of this server's history, a number that grows with every freeze, the newest beat.
+
+Written by workers (`beat`, `unfreeze`); producers read `number`: when it changes, something may have been lost. No TTL."""
 
 
 def lane_prefix(lane: str) -> str:
@@ -64,7 +66,7 @@ def due_slot(lane: str, slot: int) -> str:
 
 
 def manifest(lane: str, batch: str) -> str:
-    """Hash: custom_id -> `tokens|line bytes` of each request a batch still owes a reply; `#` fields are its sums.
+    """Hash: custom_id -> `tokens|line bytes|accepted_at_ms` of each request a batch still owes a reply; `#` fields are its sums.
 
     Claim fills it, requeue and settle empty it. TTL: 30 days, renewed by each claim.
     """

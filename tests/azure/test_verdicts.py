@@ -114,20 +114,13 @@ def test_an_unknown_code_is_decided_by_its_class(kind, wanted):
 def test_a_rejection_is_decided_by_its_row(row):
     """`Rejected` looks its code up."""
     verdict = verdict_of_error(errors.Rejected("x", code=row.code))
-    assert (verdict.next, verdict.counts, verdict.reason) == (row.next, row.counts, row.sentence)
+    assert (verdict.next, verdict.reason) == (row.next, row.sentence)
 
 
 def test_refused_credentials_reroute_only_the_second_time():
     """A key that is being rotated costs nothing; one that stays refused opens the circuit. Never an attempt."""
     verdict = verdict_of_error(errors.CredentialsRejected("x", code="http_401"))
-    assert (verdict.next, verdict.again, verdict.counts) == (Next.RETRY, Next.REROUTE, False)
-
-
-def test_only_reuploads_and_silent_failures_count_as_attempts():
-    """Quota, credentials, bad lines and missing deployments use up no attempt of anybody."""
-    counting = {row.next for row in ROWS if row.counts}
-    assert counting <= {Next.REUPLOAD, Next.RETRY}
-    assert [row.code for row in ROWS if row.counts and row.next is Next.RETRY] == ["no_errors_given"]
+    assert (verdict.next, verdict.again) == (Next.RETRY, Next.REROUTE)
 
 
 def test_a_batch_without_errors_is_tried_once_more_and_then_parked():

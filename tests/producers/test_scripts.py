@@ -130,7 +130,9 @@ async def test_settle_writes_one_reply(redis: Any) -> None:
 async def test_settle_for_a_batch_takes_only_what_it_owes(redis: Any) -> None:
     """A batch settles what is in its manifest; a request of another batch stays open."""
     await submit(redis, entry("r1"), entry("r2"))
-    await redis.hset(keys.manifest(LANE, "b1"), mapping={"shop:r1": "10|7", "#tokens": 10, "#bytes": 7})
+    await redis.hset(
+        keys.manifest(LANE, "b1"), mapping={"shop:r1": f"10|7|{NOW}", "#tokens": 10, "#bytes": 7}
+    )
     items = [Settlement(NAME, one, Status.SUCCEEDED, b"{}") for one in ("r1", "r2", "r3")]
     first, *others = await Scripts(redis).settle(LANE, items, now_ms=NOW, reply_ttl_ms=9_000, batch="b1")
     assert listener_of(first) == CLIENT

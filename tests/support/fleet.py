@@ -21,7 +21,7 @@ from groupage_worker.models import Batch
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.settings import Settings
 from groupage_worker.stages.context import Context
-from groupage_worker.store import BatchStore, RequestStore
+from groupage_worker.store import BatchStore, Epochs, RequestStore
 from tests.support.clock import ManualClock
 from tests.support.requests import submit
 
@@ -90,6 +90,7 @@ class Fleet:
         self.redis, self.emulator, self.settings, self.clock = redis, emulator, settings, clock
         self.batches = BatchStore(redis, clock=clock, closed_s=settings.retention.closed_s)
         self.requests = RequestStore(redis, clock=clock)
+        self.epochs = Epochs([redis], clock=clock)
         self.metrics = Metrics(CollectorRegistry())
         self.azure = {
             name: AzureClient(name, region, settings.http, clock=clock, sleep=_no_sleep)
@@ -99,6 +100,7 @@ class Fleet:
             settings=settings,
             batches=self.batches,
             requests=self.requests,
+            epochs=self.epochs,
             azure=self.azure,
             clock=clock,
             metrics=self.metrics,
@@ -107,12 +109,14 @@ class Fleet:
         self._ids = itertools.count(1)
 
     async def start(self) -> None:
-        """Announce the lanes and schedule what is periodic."""
+        """Announce the lanes, schedule what is periodic, and look at every region once."""
         for name, lane in self.settings.lanes.items():
             info = LaneInfo(endpoint=lane.endpoint, reply_ttl_s=lane.reply_ttl_s)
             await self.requests.announce(name, info, {"max_open_requests": lane.open_requests_max})
-        for step in self.pipeline.periodic_steps():
-            await self.batches.schedule(step, heavy=False, at_ms=self.clock.now_ms())
+        await self.pipeline.beat()
+        await self.batches.reschedule("recover:fleet", heavy=True, at_ms=self.clock.now_ms())
+        await self.pipeline.run("recover:fleet", heavy=True)
+        assert not self.epochs.is_frozen
 
     async def stop(self) -> None:
         """Close the clients."""
@@ -243,7 +247,7 @@ async def assert_settled_once(fleet: Fleet, ids: list[str], *, failed: frozenset
     assert set(replies) == set(ids)
     expected = {i: Status.FAILED if i in failed else Status.SUCCEEDED for i in ids}
     wrong = {i: (r.status, r.error) for i, r in replies.items() if r.status is not expected[i]}
-    assert not wrong
+    assert wrong == {}
     await fleet.close_all()
     counters = (await fleet.requests.load(LANE)).counters
     assert counters["submitted_total"] == counters["settled_total"] == len(ids)

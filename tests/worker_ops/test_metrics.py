@@ -23,7 +23,14 @@ UNITS = ("seconds", "bytes", "tokens", "usd", "requests", "ratio", "lines")
 
 NAMES = {
     *("groupage_batch_lines", "groupage_batch_moves", "groupage_batches", "groupage_batches_closed"),
-    *("groupage_batches_opened", "groupage_batches_refused", "groupage_call_seconds", "groupage_calls"),
+    *(
+        "groupage_batches_opened",
+        "groupage_batches_adopted",
+        "groupage_batches_cancelled",
+        "groupage_batches_refused",
+        "groupage_call_seconds",
+        "groupage_calls",
+    ),
     *(
         "groupage_claimed_requests",
         "groupage_claimed_tokens",

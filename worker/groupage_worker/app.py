@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -31,7 +32,8 @@ from groupage_worker.pipeline import Pipeline
 from groupage_worker.quota import usable_tokens
 from groupage_worker.settings import Settings
 from groupage_worker.stages.context import Context
-from groupage_worker.store import BatchStore, RequestStore
+from groupage_worker.stages.spool import remove_abandoned
+from groupage_worker.store import BatchStore, Epochs, RequestStore
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
 
@@ -39,6 +41,8 @@ log = structlog.get_logger("app")
 
 CLOCK_EVERY_S = 60.0
 SNAPSHOT_EVERY_S = 5.0
+BEAT_EVERY_S = 1.0
+MEMORY_EVERY_S = 2.0
 
 
 def run(settings: Settings) -> int:
@@ -66,6 +70,11 @@ class App:
         )
         self._batches = BatchStore(self._control, clock=self._clock, closed_s=settings.retention.closed_s)
         self._requests = RequestStore(self._data, clock=self._clock)
+        redis = settings.redis
+        is_one = redis.data.get_secret_value() == redis.control.get_secret_value()
+        servers: list[RedisClient] = [self._control] if is_one else [self._control, self._data]
+        self._epochs = Epochs(servers, clock=self._clock)
+        self._is_full: bool | None = None
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -81,6 +90,9 @@ class App:
         server.start()
         azure = self._clients()
         try:
+            removed = remove_abandoned(self._settings.gather.spool_dir, now_s=time.time())
+            if removed:
+                log.info("app.spool_cleaned", file=removed)
             await self._check_servers()
             await self._measure_clock()
             await self._announce()
@@ -154,8 +166,7 @@ class App:
         lease, metrics = self._settings.lease, self._metrics
         waker = Waker(arq_pool(self._settings.redis), self._clock)
         pipeline = Pipeline(self._context(azure), waker.wake)
-        for step in pipeline.periodic_steps():
-            await self._batches.schedule(step, heavy=False, at_ms=self._clock.now_ms())
+        await pipeline.beat()
         watchdog = Watchdog(self._batches, waker, self._clock, metrics)
         await watchdog.start_up()
         collector = FleetCollector(self._clock)
@@ -167,6 +178,8 @@ class App:
                 watch.run(),
                 health.keep_asking("data", self._data.ping),
                 health.keep_asking("control", self._control.ping),
+                self._every(BEAT_EVERY_S, pipeline.beat),
+                self._every(MEMORY_EVERY_S, self._guard_memory),
                 self._every(CLOCK_EVERY_S, self._measure_clock),
                 self._every(SNAPSHOT_EVERY_S, functools.partial(self._observe, collector)),
             )
@@ -193,6 +206,7 @@ class App:
             settings=self._settings,
             batches=self._batches,
             requests=self._requests,
+            epochs=self._epochs,
             azure=azure,
             clock=self._clock,
             metrics=self._metrics,
@@ -202,6 +216,19 @@ class App:
         name = f"{socket.gethostname()}:{os.getpid()}"
         pool = arq_pool(self._settings.redis)
         return make_worker(pool, pipeline, self._settings.lease, heavy=heavy, name=name)
+
+    async def _guard_memory(self) -> None:
+        """Close the door while Redis is nearly full: the way out needs the rest."""
+        ratio = await self._requests.memory_ratio()
+        is_full = ratio is not None and ratio >= self._settings.redis.memory_stop_ratio
+        if is_full and not self._is_full:
+            log.error("app.redis_nearly_full", used_ratio=ratio)
+        for lane in self._settings.lanes:
+            if is_full:
+                await self._requests.refuse(lane, "redis_memory")
+            elif self._is_full is not False:
+                await self._requests.welcome(lane)
+        self._is_full = is_full
 
     async def _observe(self, collector: FleetCollector) -> None:
         collector.update(

@@ -17,6 +17,7 @@ from arq import Retry
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix
 from arq.jobs import serialize_job
+from arq.utils import timestamp_ms
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
@@ -38,7 +39,10 @@ WAKE_TTL_MS = 10 * 86_400_000
 LATE_MS = 2_000
 """A step overdue by more than this is looked at by the watchdog."""
 
-STEP_TIMEOUT_S = {False: 120.0, True: 1_800.0}
+SKEW_MS_MIN = 20
+"""A smaller difference between the machine's clock and ours is the time it takes to read both."""
+
+STEP_TIMEOUT_S = {False: 600.0, True: 6 * 3_600.0}
 """Longest run of a light and of a heavy step; free of the recovery time, thanks to the lease."""
 
 
@@ -77,8 +81,13 @@ class Waker:
     async def wake_many(self, due: list[tuple[str, int]], *, heavy: bool) -> int:
         """The same for many; returns how many had none or only half of one."""
         queue = queue_name(heavy=heavy)
+        # arq compares its scores with the machine's clock, ours is the Redis server's
+        skew_ms = timestamp_ms() - self._clock.now_ms()
+        if abs(skew_ms) < SKEW_MS_MIN:
+            skew_ms = 0
         async with self._redis.pipeline(transaction=False) as pipe:
-            for step, at_ms in due:
+            for step, due_ms in due:
+                at_ms = due_ms + skew_ms
                 job_id = _job_id(step, heavy=heavy)
                 call = serialize_job(FUNCTION, (step,), {}, None, at_ms, serializer=dumps)
                 pipe.set(job_key_prefix + job_id, call, px=WAKE_TTL_MS, nx=True)

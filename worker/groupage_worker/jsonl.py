@@ -36,6 +36,39 @@ def splice_line(frame: tuple[bytes, bytes], custom_id: bytes, body: bytes) -> by
     return b"".join((frame[0], custom_id, frame[1], memoryview(body)[1:], b"}\n"))
 
 
+def custom_id_of(line: bytes) -> bytes | None:
+    """The custom_id of an input line of ours, whatever its body may be; None if it is not one."""
+    head = b'{"custom_id":"'
+    end = line.find(b'"', len(head))
+    return line[len(head) : end] if line.startswith(head) and end > 0 else None
+
+
+class _Line(msgspec.Struct):
+    custom_id: str
+    body: msgspec.Raw
+
+
+_line = msgspec.json.Decoder(_Line)
+
+
+def unsplice_line(line: bytes, *, model: str) -> tuple[bytes, bytes] | None:
+    """The custom_id and the canonical body of an input line of ours; None if it is not one.
+
+    Args:
+        line: With or without its newline.
+        model: Deployment name that `splice_line` wrote.
+    """
+    try:
+        decoded = _line.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    head = b'{"model":' + msgspec.json.encode(model) + b","
+    body = bytes(decoded.body)
+    if not body.startswith(head) or decoded.custom_id.count(":") != 1:
+        return None
+    return decoded.custom_id.encode(), b"{" + body[len(head) :]
+
+
 def line_overhead(*, url: str, model: str) -> int:
     """Bytes that a line adds to its body, with the longest custom_id (64 characters)."""
     head, tail = line_frame(url=url, model=model)

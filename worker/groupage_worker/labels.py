@@ -22,7 +22,9 @@ _WORDS: Final = """
     truncated list_stuck aborted connect connection_lost timeout connection configuration fence_lost spool_full
     deadline_exceeded cancelled_by_producer exceeds_quota no_result unreadable_result
     line left_over refused split empty closed late fenced file_not_found file_pending short_upload uploads_exhausted
-    never_created batch_vanished file_gone unknown_status file_without_record snapshot redis not_in_settings
+    never_created batch_vanished file_gone unknown_status file_without_record snapshot redis not_in_settings strange_line
+    stuck_validating stuck_in_progress stuck_finalizing stuck_cancelling stuck_unknown nobody_waits truncated duplicate
+    frozen earlier_epoch adopted lagged region_away lost_record parent_splitting
 """
 
 _EXCEPTIONS: Final = frozenset(
@@ -49,7 +51,7 @@ def _spelling(code: str) -> str:
 CODES: Final = {_spelling(word): word for word in _WORDS.split()}
 """Spelling -> the label it gets."""
 
-KINDS: Final = frozenset({"gather", "expire", "sweep", "watchdog"})
+KINDS: Final = frozenset({"gather", "expire", "sweep", "recover", "watchdog"})
 """Steps beside the states of a batch."""
 
 OUTCOMES: Final = frozenset(

@@ -119,6 +119,15 @@ class Metrics:
             "error_code",
             "next",
         )
+        self._cancelled = self._counter(
+            "batches_cancelled_total",
+            "How many remote batches did we cancel, and why?",
+            "deployment",
+            "reason",
+        )
+        self._adopted = self._counter(
+            "batches_adopted_total", "How many batches that Redis forgot were taken back?", "deployment"
+        )
         self._resolved = self._counter(
             "creates_resolved_total", "What became of creates without a clear answer?", "outcome"
         )
@@ -201,6 +210,14 @@ class Metrics:
     def refused(self, deployment: str, code: str, follows: str) -> None:
         """The service refused a batch; `follows` is the word of `azure.verdicts.Next`."""
         self._refused.labels(deployment, code_label(code), follows).inc()
+
+    def cancelled(self, deployment: str, reason: str) -> None:
+        """A remote batch was cancelled by us."""
+        self._cancelled.labels(deployment, code_label(reason)).inc()
+
+    def adopted(self, deployment: str) -> None:
+        """A remote batch or file that Redis had forgotten got its record back."""
+        self._adopted.labels(deployment).inc()
 
     def resolved(self, outcome: str) -> None:
         """An unclear create was cleared up: `adopted` or `never_created`."""

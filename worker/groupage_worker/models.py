@@ -26,8 +26,13 @@ class Batch:
         uploads: Uploads begun for this batch; above 1 an older file may exist.
         retries: Errors in a row on the way out of this state; an intent's state carries them on.
         misses: Looks in a row that did not find the remote batch.
+        cuts: Downloads in a row that ended in the middle of a file.
+        quota_refusals: Refusals for quota since a create went through validation.
+        suspects: custom_ids that may be what the service refused, separated by blanks; they leave the batch.
+        cut: With no suspects: every custom_id above this one leaves the batch.
         looks: Lists of remote batches that did not show an unclear create.
         tokens: Estimated input tokens of its requests; `lines` and `file_bytes` describe the input file.
+        epoch: Number of the Redis epoch in which it was last certain that the record knows what the service knows.
         terminal_at_ms: When the tracker saw the remote batch end; 0 before.
     """
 
@@ -57,9 +62,16 @@ class Batch:
     file_ready: int = 0
     misses: int = 0
     looks: int = 0
+    cuts: int = 0
+    quota_refusals: int = 0
+    status_at_ms: int = 0
+    cancelled_at_ms: int = 0
     bad_lines: str = ""
     bad_message: str = ""
+    suspects: str = ""
+    cut: str = ""
     parent: str = ""
+    epoch: int = 0
     outcome: str = ""
     last_error: str = ""
 

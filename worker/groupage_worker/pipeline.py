@@ -20,6 +20,8 @@ from groupage_worker.stages.expirer import Expirer
 from groupage_worker.stages.gatherer import Gatherer
 from groupage_worker.stages.janitor import Janitor
 from groupage_worker.stages.quarantine import Quarantine
+from groupage_worker.stages.recoverer import STEP as RECOVER
+from groupage_worker.stages.recoverer import Recoverer
 from groupage_worker.stages.requeuer import Requeuer
 from groupage_worker.stages.resolver import Resolver
 from groupage_worker.stages.splitter import Splitter
@@ -39,8 +41,11 @@ EARLY_MS = 20
 STRANGE_WAIT_S = 5.0
 """A batch that this worker's settings do not know is left to others for so long."""
 
-EXPIRE_EVERY_S = 1.0
-SWEEP_EVERY_S = 600.0
+CRASHED_WAIT_S = 5.0
+"""Wait before a periodic step that crashed runs again."""
+
+PERIODS_S = {"expire": 1.0, "sweep": 600.0, "recover": 1.0}
+"""How often the periodic steps run; gathering has a setting of its own."""
 
 
 class Pipeline:
@@ -53,6 +58,7 @@ class Pipeline:
         self._gatherer = Gatherer(context)
         self._expirer = Expirer(context)
         self._janitor = Janitor(context)
+        self._recoverer = Recoverer(context)
         self._stages: Mapping[BatchState, Step] = {
             BatchState.CLAIMING: self._gatherer.step,
             BatchState.SEALED: submitter.seal_step,
@@ -60,6 +66,7 @@ class Pipeline:
             BatchState.UPLOADED: submitter.wait_step,
             BatchState.CREATING: submitter.create_step,
             BatchState.RESOLVING: Resolver(context).step,
+            BatchState.ADOPTING: self._recoverer.step,
             BatchState.SUBMITTED: Tracker(context).step,
             BatchState.DELIVERING: Deliverer(context).step,
             BatchState.SPLITTING: Splitter(context).step,
@@ -68,6 +75,12 @@ class Pipeline:
             BatchState.CLEANING: self._janitor.step,
         }
 
+    async def schedule_periodic(self) -> None:
+        """Make sure that every periodic step of this configuration is due; those that are stay as they are."""
+        now = self._context.clock.now_ms()
+        for step in self.periodic_steps():
+            await self._context.batches.schedule(step, heavy=False, at_ms=now)
+
     def periodic_steps(self) -> list[str]:
         """Names of the steps that never end, for this configuration. All of them are light."""
         settings = self._context.settings
@@ -75,6 +88,23 @@ class Pipeline:
             *(f"{kind}:{lane}" for lane in settings.lanes for kind in ("gather", "expire")),
             *(f"sweep:{region}" for region in settings.regions),
         ]
+
+    async def beat(self) -> None:
+        """Look whether Redis still tells the same history; if not, have it recovered.
+
+        Raises:
+            RedisError: If a server does not answer.
+        """
+        context = self._context
+        was_frozen = context.epochs.is_frozen
+        await context.epochs.beat()
+        await self.schedule_periodic()
+        if context.epochs.is_frozen:
+            if not was_frozen:
+                log.warning("pipeline.frozen", reason=context.epochs.reason)
+            now = context.clock.now_ms()
+            await context.batches.schedule(RECOVER, heavy=True, at_ms=now)
+            await self._wake(RECOVER, True, now)
 
     async def run(self, step: str, *, heavy: bool) -> float | None:
         """Run one step if it is due, and whatever follows at once on the same queue.
@@ -98,16 +128,25 @@ class Pipeline:
             return await self._run_batch(name, heavy=heavy)
         return await self._run_periodic(step, kind, name)
 
-    async def _run_batch(self, batch_id: str, *, heavy: bool) -> float | None:
+    async def _run_batch(self, batch_id: str, *, heavy: bool) -> float | None:  # noqa: C901 - one way out an outcome
         context = self._context
         while True:
-            batch = await context.batches.begin(batch_id)
+            try:
+                batch = await context.batches.begin(batch_id)
+            except (KeyError, ValueError) as error:
+                log.error("pipeline.unreadable_record", batch=batch_id, error=error)  # noqa: TRY400 - as it says
+                return await self._leave_to_others(f"batch:{batch_id}", heavy=heavy)
             if batch is None:
                 await context.batches.unschedule(f"batch:{batch_id}")
                 return None
             if batch.state is BatchState.CLOSED or (batch.state in HEAVY) is not heavy:
                 return None
-            move = await self._act(batch) if self._is_known(batch) else self._strange(batch)
+            if not self._is_known(batch):
+                log.error(
+                    "pipeline.not_in_settings", batch=batch.id, lane=batch.lane, deployment=batch.deployment
+                )
+                return await self._leave_to_others(batch.step, heavy=heavy)
+            move = await self._act(batch)
             try:
                 await context.batches.commit(batch, move)
             except FenceLost:
@@ -129,11 +168,16 @@ class Pipeline:
         settings = self._context.settings
         return batch.lane in settings.lanes and batch.deployment in settings.deployments
 
-    def _strange(self, batch: Batch) -> Move:
-        """A batch of a lane or deployment that our settings lack: another worker may know it, or a person."""
-        log.error("pipeline.not_in_settings", batch=batch.id, lane=batch.lane, deployment=batch.deployment)
-        self._context.metrics.worker_error(batch.state.value, "not_in_settings")
-        return Move(state=batch.state, after_s=STRANGE_WAIT_S, reason="not_in_settings")
+    async def _leave_to_others(self, step: str, *, heavy: bool) -> float:
+        """Leave a batch that we cannot handle to a worker of another release or configuration, or to a person.
+
+        Nothing is committed: that would hide from whoever comes next that a step was cut short.
+        """
+        context = self._context
+        context.metrics.worker_error("pipeline", "not_in_settings")
+        at = context.clock.now_ms() + int(STRANGE_WAIT_S * 1000)
+        await context.batches.reschedule(step, heavy=heavy, at_ms=at)
+        return STRANGE_WAIT_S
 
     async def _act(self, batch: Batch) -> Move:
         """One stage's step; an error that the stage leaves to us means: the same again, later."""
@@ -168,43 +212,65 @@ class Pipeline:
             # what is in flight stays where it is, however long its region is away
             wait = max(wait, self._context.poll_s())
         code = error.code if isinstance(error, WorkerError) else type(error).__name__
+        # an intent that failed for a reason nobody foresaw is an unclear one
+        state = BatchState.RESOLVING if batch.state is BatchState.CREATING else batch.state
         return Move(
-            state=batch.state,
+            state=state,
             after_s=wait,
-            fields={"retries": batch.retries + 1, "last_error": code},
+            # what an earlier step of this state left behind is still there: the next one must know
+            fields={"retries": batch.retries + 1, "last_error": code, "runs": batch.runs},
             reason=code,
         )
 
     async def _run_periodic(self, step: str, kind: str, name: str) -> float | None:
         context = self._context
-        settings = context.settings
-        known = settings.regions if kind == "sweep" else settings.lanes
-        if name not in known:
-            # left by a configuration of earlier days
-            await context.batches.unschedule(step)
-            return None
+        if not self._is_wanted(kind, name):
+            # of another configuration: a newer worker may know it, so it stays scheduled
+            return await self._leave_to_others(step, heavy=False)
         started = context.clock.monotonic_s()
         outcome = "failed"
+        every: float | None = PERIODS_S.get(kind, context.settings.gather.tick_s)
         try:
-            match kind:
-                case "gather":
-                    every = settings.gather.tick_s
-                    for batch in await self._gatherer.tick(name):
-                        await self._wake(batch.step, True, context.clock.now_ms())
-                case "expire":
-                    every = EXPIRE_EVERY_S
-                    await self._expirer.tick(name)
-                case "sweep":
-                    every = SWEEP_EVERY_S
-                    await self._janitor.sweep(name)
-                case _:
-                    await context.batches.unschedule(step)
-                    return None
+            if await self._tick(kind, name):
+                await context.batches.unschedule(step)
+                every = None
             outcome = "committed"
         except WorkerError as error:
             log.warning("pipeline.step_failed", step=step, code=error.code)
             context.metrics.worker_error(kind, error.code)
+        except RedisError:
+            raise
+        except Exception as error:
+            # as for batches: counted, and it comes again
+            log.exception("pipeline.step_crashed", step=step)
+            context.metrics.worker_error(kind, type(error).__name__)
+            every = CRASHED_WAIT_S
         finally:
             context.metrics.step(kind, outcome, context.clock.monotonic_s() - started)
-        await context.batches.reschedule(step, heavy=False, at_ms=context.clock.now_ms() + int(every * 1000))
+        if every is not None:
+            at = context.clock.now_ms() + int(every * 1000)
+            await context.batches.reschedule(step, heavy=step == RECOVER, at_ms=at)
         return every
+
+    def _is_wanted(self, kind: str, name: str) -> bool:
+        settings = self._context.settings
+        if kind == "sweep":
+            return name in settings.regions
+        # deadlines of a lane that was taken out of the settings are still kept
+        return name in settings.lanes if kind == "gather" else kind == "expire" or f"{kind}:{name}" == RECOVER
+
+    async def _tick(self, kind: str, name: str) -> bool:
+        """One turn of a periodic step; True if it is over for good."""
+        context = self._context
+        is_frozen = context.epochs.is_frozen
+        match kind:
+            case "gather" if not is_frozen:
+                for batch in await self._gatherer.tick(name):
+                    await self._wake(batch.step, True, context.clock.now_ms())
+            case "expire":
+                await self._expirer.tick(name)
+            case "sweep" if not is_frozen:
+                await self._janitor.sweep(name)
+            case "recover":
+                return await self._recoverer.tick()
+        return False

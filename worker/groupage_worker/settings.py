@@ -70,6 +70,12 @@ class RedisSettings(Group):
         description="arq, batch records, dues, quota; never a cluster. Default: the data URL.",
     )
     control_url_file: Path | None = Field(None, description="File that holds control_url; instead of it.")
+    memory_stop_ratio: float = Field(
+        0.7,
+        gt=0,
+        lt=1,
+        description="Above this share of the data server's maxmemory no request is accepted.",
+    )
     allow_unsafe: bool = Field(False, description="Start even if the server may evict or lose keys.")
     socket_timeout_s: Seconds = Field(5.0, description="Longest wait for one Redis answer.")
 
@@ -196,8 +202,14 @@ class TrackSettings(Group):
 
     poll_s: Seconds = Field(60.0, description="Wait between status calls; the service asks for 60 s or more.")
     jitter_ratio: float = Field(
-        0.1, ge=0, lt=1, description="Spread of that wait, so that calls do not bunch."
+        0.1, ge=0, lt=1, description="Adds up to this share to each wait, so that calls do not bunch."
     )
+    validating_max_s: Seconds = Field(21_600.0, description="A batch that validates longer is cancelled.")
+    running_max_s: Seconds = Field(
+        129_600.0,
+        description="A batch that runs longer is cancelled; what it has answered is delivered.",
+    )
+    finalizing_max_s: Seconds = Field(21_600.0, description="A batch that finalizes longer is cancelled.")
 
 
 class RetentionSettings(Group):
@@ -205,6 +217,10 @@ class RetentionSettings(Group):
 
     remote_grace_s: Seconds = Field(
         3_600.0, description="Remote files live this long after their batch is done."
+    )
+    recover_wait_s: Seconds = Field(
+        120.0,
+        description="After a restart or loss of Redis: how long regions that do not answer are waited for.",
     )
     closed_s: Seconds = Field(604_800.0, description="Records of closed batches.")
 

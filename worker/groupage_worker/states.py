@@ -22,6 +22,8 @@ class BatchState(StrEnum):
     """Intent: a remote batch of this attempt may exist."""
     RESOLVING = "resolving"
     """A create was unclear: look for the batch before anything else."""
+    ADOPTING = "adopting"
+    """Redis forgot this batch or a part of it: its requests are being regained from the input file."""
     SUBMITTED = "submitted"
     """The remote batch exists; follow it."""
     DELIVERING = "delivering"
@@ -58,24 +60,36 @@ TERMINAL: Final = frozenset(
 
 _S = BatchState
 LEGAL: Final[dict[BatchState, frozenset[BatchState]]] = {
-    _S.CLAIMING: frozenset({_S.CLAIMING, _S.SEALED, _S.CLOSED}),
-    _S.SEALED: frozenset({_S.SEALED, _S.UPLOADING, _S.REQUEUEING}),
+    _S.CLAIMING: frozenset({_S.CLAIMING, _S.SEALED, _S.CLOSED, _S.ADOPTING}),
+    _S.SEALED: frozenset({_S.SEALED, _S.UPLOADING, _S.RESOLVING, _S.REQUEUEING, _S.ADOPTING}),
     _S.UPLOADING: frozenset(
-        {_S.UPLOADING, _S.UPLOADED, _S.SEALED, _S.REQUEUEING, _S.QUARANTINED, _S.CLEANING}
+        {
+            *(_S.UPLOADING, _S.UPLOADED, _S.SEALED, _S.RESOLVING, _S.SPLITTING),
+            *(_S.REQUEUEING, _S.QUARANTINED, _S.CLEANING, _S.ADOPTING),
+        },
     ),
-    _S.UPLOADED: frozenset({_S.UPLOADED, _S.CREATING, _S.SEALED, _S.REQUEUEING}),
+    _S.UPLOADED: frozenset(
+        {_S.UPLOADED, _S.CREATING, _S.SEALED, _S.RESOLVING, _S.REQUEUEING, _S.ADOPTING},
+    ),
     _S.CREATING: frozenset(
-        {_S.SUBMITTED, _S.RESOLVING, _S.UPLOADED, _S.SEALED, _S.SPLITTING, _S.REQUEUEING, _S.QUARANTINED},
+        {
+            *(_S.SUBMITTED, _S.RESOLVING, _S.UPLOADED, _S.SEALED),
+            *(_S.SPLITTING, _S.REQUEUEING, _S.QUARANTINED, _S.ADOPTING),
+        },
     ),
-    _S.RESOLVING: frozenset({_S.RESOLVING, _S.SUBMITTED, _S.SEALED}),
+    _S.RESOLVING: frozenset({_S.RESOLVING, _S.SUBMITTED, _S.SEALED, _S.ADOPTING}),
+    _S.ADOPTING: frozenset({_S.ADOPTING, _S.SUBMITTED, _S.RESOLVING, _S.CLEANING}),
     _S.SUBMITTED: frozenset(
-        {_S.SUBMITTED, _S.DELIVERING, _S.UPLOADED, _S.SEALED, _S.SPLITTING, _S.REQUEUEING, _S.QUARANTINED},
+        {
+            *(_S.SUBMITTED, _S.DELIVERING, _S.UPLOADED, _S.SEALED),
+            *(_S.SPLITTING, _S.REQUEUEING, _S.QUARANTINED, _S.ADOPTING),
+        },
     ),
     _S.DELIVERING: frozenset({_S.DELIVERING, _S.CLEANING}),
     _S.SPLITTING: frozenset({_S.SPLITTING, _S.SEALED, _S.CLEANING}),
     _S.REQUEUEING: frozenset({_S.REQUEUEING, _S.CLEANING}),
-    _S.CLEANING: frozenset({_S.CLEANING, _S.CLOSED}),
-    _S.QUARANTINED: frozenset({_S.QUARANTINED, _S.REQUEUEING, _S.SUBMITTED, _S.CLEANING}),
+    _S.CLEANING: frozenset({_S.CLEANING, _S.CLOSED, _S.DELIVERING}),
+    _S.QUARANTINED: frozenset({_S.QUARANTINED, _S.CLEANING}),
     _S.CLOSED: frozenset(),
 }
 """State -> states a step may commit."""
@@ -85,6 +99,7 @@ HEAVY: Final = frozenset(
         _S.CLAIMING,
         _S.SEALED,
         _S.UPLOADING,
+        _S.ADOPTING,
         _S.DELIVERING,
         _S.SPLITTING,
         _S.REQUEUEING,
@@ -92,9 +107,7 @@ HEAVY: Final = frozenset(
 )
 """States whose step moves whole files or manifests; they run on their own arq queue."""
 
-HOLDS_TOKENS: Final = frozenset(BatchState) - {
-    _S.DELIVERING,
-    _S.CLEANING,
-    _S.CLOSED,
-}
-"""States in which a batch may hold a reservation."""
+BEFORE_SUBMITTED: Final = frozenset(
+    {_S.CLAIMING, _S.SEALED, _S.UPLOADING, _S.UPLOADED, _S.CREATING, _S.RESOLVING},
+)
+"""States in which a record says that there is no remote batch, or is not sure."""

@@ -4,7 +4,7 @@
 -- ARGV[1] lane prefix   ARGV[2] now (Unix ms)   ARGV[3] time to live of replies (ms)
 -- ARGV[4..] per request: producer, id, status, reply (JSON)
 -- RETURNS per request one string: s<client><accepted_at_ms> settled now; d settled before; o open, but owed by
---   another batch; u unknown
+--   another batch or accepted anew; u unknown
 -- COST O(n) for n requests
 -- INVARIANT a reply is written at most once and never changes; submitted_total = open_requests + settled_total.
 --   It may run above maxmemory, because it frees more than it writes as a rule, and the way out must stay open.
@@ -18,27 +18,26 @@ for i = 4, #ARGV, 4 do
   local producer, id, status, json = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local base = prefix .. 'p:' .. producer .. ':'
   local key, reply = base .. 'req:' .. id, base .. 'rep:' .. id
-  local head, code = '', nil
-  local owed = not manifest and 1 or redis.call('HGET', manifest, producer .. ':' .. id)
+  local code = nil
+  local owed = manifest and redis.call('HGET', manifest, producer .. ':' .. id)
   if owed then
-    head = redis.call('GETRANGE', key, 0, 159)
-  end
-  if manifest and owed then
-    redis.call('HDEL', manifest, producer .. ':' .. id)
     local t, b = string.match(owed, '^(%d+)|(%d+)')
+    redis.call('HDEL', manifest, producer .. ':' .. id)
     redis.call('HINCRBY', manifest, '#tokens', -tonumber(t))
     redis.call('HINCRBY', manifest, '#bytes', -tonumber(b))
   end
-  if head == '' then
-    if redis.call('EXISTS', reply) == 1 then
+  local head = redis.call('GETRANGE', key, 0, 159)
+  local accepted = string.sub(head, 53, 65)
+  -- an id may have been settled and accepted anew, with another body, since this batch took it
+  local ours = head ~= '' and (not manifest or (owed and string.sub(owed, -13) == accepted))
+  if not ours then
+    if owed or redis.call('EXISTS', reply) == 1 then
       code = 'd'
-    elseif not owed and redis.call('EXISTS', key) == 1 then
-      code = 'o'
     else
-      code = 'u'
+      code = head ~= '' and 'o' or 'u'
     end
   else
-    local accepted, tokens, bytes, priority = string.match(head, '^[^|]*|(%d+)|(%d+)|(%d+)|(%a)\n')
+    local tokens, bytes, priority = string.match(head, '^[^|]*|%d+|(%d+)|(%d+)|(%a)\n')
     local line = table.concat({string.sub(head, 5, 36), status, accepted, now, tonumber(string.sub(head, 3, 4))}, '|')
     redis.call('SET', reply, line .. '\n' .. json, 'NX', 'PX', ttl)
     redis.call('UNLINK', key)

@@ -47,7 +47,7 @@ for i = 7, #ARGV, 6 do
   if code == 'a' then
     redis.call('SET', key, value, 'PX', math.max(1, deadline - now) + orphan_ms)
     n_new, n_tokens, n_bytes = n_new + 1, n_tokens + tokens, n_bytes + size
-    entries[n_new] = id .. '|' .. ARGV[i + 3] .. '|' .. ARGV[i + 4] .. '|' .. ARGV[3]
+    entries[n_new] = id .. '|' .. ARGV[i + 3] .. '|' .. ARGV[i + 4] .. '|' .. string.sub(value, 53, 65)
     local slot = math.max(first_slot, math.floor(deadline / slot_ms))
     slots[slot] = slots[slot] or {}
     table.insert(slots[slot], producer .. ':' .. id)

@@ -49,14 +49,12 @@ class Row:
     Attributes:
         code: The service's code, or one of ours.
         next: What happens.
-        counts: Whether it uses up one attempt of every request of the batch.
         sentence: For operators; in logs and in the documentation.
         again: What happens where the same code comes a second time in a row; None: the same as before.
     """
 
     code: str
     next: Next
-    counts: bool
     sentence: str
     again: Next | None = None
 
@@ -68,7 +66,6 @@ class Verdict:
     Attributes:
         next: What happens.
         code: The deciding code; a stage stores it, to notice a second time.
-        counts: Whether it uses up one attempt of every request of the batch.
         reason: One sentence for operators. Never the service's text, which may quote the input file.
         lines: With `SPLIT`: lines to blame, as the service counts them (from 0 or 1 is not documented).
         again: What happens instead where the code of the step before was the same.
@@ -76,7 +73,6 @@ class Verdict:
 
     next: Next
     code: str
-    counts: bool
     reason: str
     lines: tuple[int, ...] = ()
     again: Next
@@ -84,90 +80,83 @@ class Verdict:
 
 ROWS: Final = (
     # Validation of the input file: how-to page 2024-08-12, azure-batch.md 7.2
-    Row("invalid_json_line", Next.SPLIT, False, "A line of the input file is not JSON."),
-    Row("too_many_tasks", Next.SPLIT, False, "The file holds more lines than the service takes."),
+    Row("invalid_json_line", Next.SPLIT, "A line of the input file is not JSON."),
+    Row("too_many_tasks", Next.SPLIT, "The file holds more lines than the service takes."),
     Row(
         "url_mismatch",
         Next.REROUTE,
-        False,
         "The region expects another `url`; check its api and api_version.",
     ),
     Row(
         "model_not_found",
         Next.REROUTE,
-        False,
         "The deployment does not exist at this resource; check its name.",
     ),
-    Row("duplicate_custom_id", Next.SPLIT, False, "Two lines carry the same custom_id."),
-    Row("empty_batch", Next.REUPLOAD, True, "The service sees no request in the file."),
-    Row("empty_file", Next.REUPLOAD, True, "The service sees an empty file."),
-    Row("model_mismatch", Next.SPLIT, False, "A line names another deployment than the others."),
-    Row("invalid_request", Next.SPLIT, False, "A line breaks the schema."),
-    Row("token_limit_exceeded", Next.WAIT_QUOTA, False, "The deployment has no enqueued tokens free."),
-    Row("input_modified", Next.REUPLOAD, True, "The input changed after the batch was created."),
-    Row("input_no_permissions", Next.REROUTE, False, "The resource's identity may not read the input."),
+    Row("duplicate_custom_id", Next.SPLIT, "Two lines carry the same custom_id."),
+    Row("empty_batch", Next.REUPLOAD, "The service sees no request in the file."),
+    Row("empty_file", Next.REUPLOAD, "The service sees an empty file."),
+    Row("model_mismatch", Next.SPLIT, "A line names another deployment than the others."),
+    Row("invalid_request", Next.SPLIT, "A line breaks the schema."),
+    Row("token_limit_exceeded", Next.WAIT_QUOTA, "The deployment has no enqueued tokens free."),
+    Row("input_modified", Next.REUPLOAD, "The input changed after the batch was created."),
+    Row("input_no_permissions", Next.REROUTE, "The resource's identity may not read the input."),
     # Codes of the specification (E5) and of the other envelopes: azure-batch.md 7.1
-    Row("conflict", Next.RETRY, False, "The object is being changed by another call."),
+    Row("conflict", Next.RETRY, "The object is being changed by another call."),
     Row(
         "invalidPayload",
         Next.QUARANTINE,
-        False,
         "The service does not understand our call; check api_version.",
     ),
-    Row("forbidden", Next.REROUTE, False, "The identity lacks a data action on this resource."),
-    Row("notFound", Next.REUPLOAD, True, "The service does not know the file or batch."),
+    Row("forbidden", Next.REROUTE, "The identity lacks a data action on this resource."),
+    Row("notFound", Next.REUPLOAD, "The service does not know the file or batch."),
     Row(
         "unexpectedEntityState",
         Next.RETRY,
-        False,
         "The object is not yet, or no more, in a state for this call.",
     ),
-    Row("itemDoesAlreadyExist", Next.RETRY, False, "The object exists already."),
-    Row("serviceUnavailable", Next.RETRY, False, "The service is down for the moment."),
-    Row("internalFailure", Next.RETRY, False, "The service failed."),
-    Row("quotaExceeded", Next.FREE_FILES, False, "The resource holds as many files as it may."),
-    Row("jsonlValidationFailed", Next.SPLIT, False, "A line of the file was refused at upload."),
-    Row("fileImportFailed", Next.REUPLOAD, True, "The service could not read the file."),
-    Row("tooManyRequests", Next.RETRY, False, "Too many calls; the service asks to wait."),
-    Row("unauthorized", Next.RETRY, False, "The service refused our key or token.", Next.REROUTE),
-    Row("contentFilter", Next.SPLIT, False, "A line was refused by the content filter before it was queued."),
+    Row("itemDoesAlreadyExist", Next.RETRY, "The object exists already."),
+    Row("serviceUnavailable", Next.RETRY, "The service is down for the moment."),
+    Row("internalFailure", Next.RETRY, "The service failed."),
+    Row("quotaExceeded", Next.FREE_FILES, "The resource holds as many files as it may."),
+    Row("jsonlValidationFailed", Next.SPLIT, "A line of the file was refused at upload."),
+    Row("fileImportFailed", Next.REUPLOAD, "The service could not read the file."),
+    Row("tooManyRequests", Next.RETRY, "Too many calls; the service asks to wait."),
+    Row("unauthorized", Next.RETRY, "The service refused our key or token.", Next.REROUTE),
+    Row("contentFilter", Next.SPLIT, "A line was refused by the content filter before it was queued."),
     Row(
         "OperationNotSupported",
         Next.REROUTE,
-        False,
         "The endpoint setting points at an inference path or model.",
     ),
     Row(
         "404",
         Next.REROUTE,
-        False,
         "The path or the api-version does not exist; check endpoint and api_version.",
     ),
-    Row("429", Next.RETRY, False, "Too many calls; the service asks to wait."),
+    Row("429", Next.RETRY, "Too many calls; the service asks to wait."),
     # OpenAI's own codes, on the openai api: platform error-codes guide, read in openai-openapi @f85dbe2 (2026-11-20)
-    Row("insufficient_quota", Next.REROUTE, False, "The account's credit is used up."),
-    Row("invalid_api_key", Next.RETRY, False, "The service refused our key.", Next.REROUTE),
-    Row("rate_limit_exceeded", Next.RETRY, False, "Too many calls; the service asks to wait."),
+    Row("insufficient_quota", Next.REROUTE, "The account's credit is used up."),
+    Row("invalid_api_key", Next.RETRY, "The service refused our key.", Next.REROUTE),
+    Row("rate_limit_exceeded", Next.RETRY, "Too many calls; the service asks to wait."),
     # Ours, made in `faults.py` from status, text or lack of an answer: azure-batch.md 10
-    Row("file_not_processed", Next.RETRY, False, "The service is not done with the input file (F01)."),
-    Row("file_error", Next.REUPLOAD, True, "The service could not process the input file (F03)."),
-    Row("http_401", Next.RETRY, False, "The service refused our key or token.", Next.REROUTE),
+    Row("file_not_processed", Next.RETRY, "The service is not done with the input file (F01)."),
+    Row("file_error", Next.REUPLOAD, "The service could not process the input file (F03)."),
+    Row("http_401", Next.RETRY, "The service refused our key or token.", Next.REROUTE),
     Row(
         "http_403",
         Next.RETRY,
-        False,
         "The identity lacks a role, or the network is not allowed.",
         Next.REROUTE,
     ),
-    Row("http_404", Next.REROUTE, False, "The path does not exist; check endpoint and api (F38)."),
-    Row("http_413", Next.SPLIT, False, "The file is too large for the service."),
-    Row("http_429", Next.RETRY, False, "Too many calls; the service asks to wait (F42)."),
-    Row("redirected", Next.REROUTE, False, "The endpoint answers with a redirect, which is never followed."),
-    Row("key_unreadable", Next.RETRY, False, "The key file cannot be read.", Next.REROUTE),
-    Row("token_unavailable", Next.RETRY, False, "Entra ID gave no token.", Next.REROUTE),
-    Row("deployment_sku", Next.REROUTE, False, "The deployment is no batch deployment; check its SKU."),
-    Row("no_errors_given", Next.RETRY, True, "The batch failed without a reason (F23).", Next.QUARANTINE),
-    Row("content_too_large", Next.QUARANTINE, False, "The file is larger than we take."),
+    Row("http_404", Next.REROUTE, "The path does not exist; check endpoint and api (F38)."),
+    Row("http_413", Next.SPLIT, "The file is too large for the service."),
+    Row("http_429", Next.RETRY, "Too many calls; the service asks to wait (F42)."),
+    Row("redirected", Next.REROUTE, "The endpoint answers with a redirect, which is never followed."),
+    Row("key_unreadable", Next.RETRY, "The key file cannot be read.", Next.REROUTE),
+    Row("token_unavailable", Next.RETRY, "Entra ID gave no token.", Next.REROUTE),
+    Row("deployment_sku", Next.REROUTE, "The deployment is no batch deployment; check its SKU."),
+    Row("no_errors_given", Next.RETRY, "The batch failed without a reason (F23).", Next.QUARANTINE),
+    Row("content_too_large", Next.QUARANTINE, "The file is larger than we take."),
 )
 """Every known code. A code without a row is quarantined."""
 
@@ -180,12 +169,12 @@ def spelling(code: str) -> str:
 _BY_SPELLING: Final = {spelling(row.code): row for row in ROWS}
 
 _CLASSES: Final[tuple[tuple[type[WorkerError], Row], ...]] = (
-    (QuotaExhausted, Row("", Next.WAIT_QUOTA, False, "The deployment has no enqueued tokens free.")),
-    (CredentialsRejected, Row("", Next.RETRY, False, "The service refused our key or token.", Next.REROUTE)),
-    (RegionUnavailable, Row("", Next.REROUTE, False, "The deployment cannot take work now.")),
-    (Unclear, Row("", Next.RESOLVE, False, "The create got no clear answer: the batch may exist.")),
-    (NotFound, Row("", Next.REUPLOAD, True, "The service does not know the file or batch.")),
-    (Transient, Row("", Next.RETRY, False, "The call failed in a way that passes.")),
+    (QuotaExhausted, Row("", Next.WAIT_QUOTA, "The deployment has no enqueued tokens free.")),
+    (CredentialsRejected, Row("", Next.RETRY, "The service refused our key or token.", Next.REROUTE)),
+    (RegionUnavailable, Row("", Next.REROUTE, "The deployment cannot take work now.")),
+    (Unclear, Row("", Next.RESOLVE, "The create got no clear answer: the batch may exist.")),
+    (NotFound, Row("", Next.REUPLOAD, "The service does not know the file or batch.")),
+    (Transient, Row("", Next.RETRY, "The call failed in a way that passes.")),
 )
 
 _SKU = re.compile(r"\bsku\b|global-?batch", re.IGNORECASE)
@@ -234,14 +223,13 @@ def row_of_entry(error: BatchError) -> Row:
 
 
 def _unknown(code: str) -> Row:
-    return Row(code or "unknown", Next.QUARANTINE, False, "The service gave a code that nobody knows.")
+    return Row(code or "unknown", Next.QUARANTINE, "The service gave a code that nobody knows.")
 
 
 def _verdict(row: Row, code: str, *, lines: tuple[int, ...] = ()) -> Verdict:
     return Verdict(
         next=row.next,
         code=code or row.code,
-        counts=row.counts,
         reason=row.sentence,
         lines=lines,
         again=row.again or row.next,

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Begins one step of a batch: whoever comes last holds the fence.
 -- KEYS[1] batch (hash)
 -- RETURNS the record as field, value, ...; empty if there is none

@@ -1,11 +1,12 @@
-#!lua
+#!lua flags=allow-oom
 -- Takes waiting requests of one lane and priority into a batch, producers in turn by tokens (deficit sharing).
 -- KEYS[1] load of the lane (hash)   KEYS[2] ready of lane and priority (zset)   KEYS[3] manifest (hash)
 -- ARGV[1] lane prefix   ARGV[2] priority (one character)   ARGV[3] most tokens   ARGV[4] most requests
 -- ARGV[5] most file bytes   ARGV[6] tokens of one turn   ARGV[7] time to live of the manifest (ms)
 -- ARGV[8] bytes that a line adds to its body   ARGV[9..] producer, weight: only producers whose weight is not 1
 -- RETURNS {requests, tokens, file bytes, why it stopped: empty | full | sealed | page}
--- COST O(n + p) for n requests of p producers
+-- COST O(n + p + s) for n requests of p producers and s stale entries, at most about 1000 of them a call
+-- It may run above maxmemory: what it writes is small, and work that is not sent can never be freed.
 -- INVARIANT each claimed request is in exactly one manifest and its header says `c`; sums of the manifest match.
 local load, ready, manifest = KEYS[1], KEYS[2], KEYS[3]
 local prefix, priority = ARGV[1], ARGV[2]
@@ -18,7 +19,7 @@ if redis.call('HEXISTS', manifest, '#sealed') == 1 then
   return {0, 0, 0, 'sealed'}
 end
 
-local n, tokens, bytes, n_full, full, fields = 0, 0, 0, 0, {}, {}
+local n, tokens, bytes, n_full, full, fields, stale = 0, 0, 0, 0, {}, {}, 0
 
 -- one turn of one producer; returns the tokens it took and whether its head did not fit
 local function serve(producer, allowance)
@@ -26,19 +27,22 @@ local function serve(producer, allowance)
   local queue, spent, passed, fits = base .. 'q:' .. priority, 0, 0, true
   for _, entry in ipairs(redis.call('LRANGE', queue, 0, 63)) do
     if n >= max_requests or spent >= allowance then break end
-    local id, t, b = string.match(entry, '^([^|]+)|(%d+)|(%d+)')
+    local id, t, b, accepted = string.match(entry, '^([^|]+)|(%d+)|(%d+)|(%d+)')
     t, b = tonumber(t), tonumber(b) + wrap
     local key = base .. 'req:' .. id
-    -- an entry whose request was settled, or claimed through another entry, is stale: drop it
-    if redis.call('GETRANGE', key, 0, 0) == 'w' then
+    -- an entry whose request was settled, claimed through another entry, or accepted anew is stale: drop it
+    local head = redis.call('GETRANGE', key, 0, 64)
+    if string.sub(head, 1, 1) == 'w' and string.sub(head, 53) == accepted then
       if tokens + t > max_tokens or bytes + b > max_bytes then
         fits = false
         break
       end
       redis.call('SETRANGE', key, 0, 'c')
       fields[#fields + 1] = producer .. ':' .. id
-      fields[#fields + 1] = string.format('%.0f|%.0f', t, b)
+      fields[#fields + 1] = string.format('%.0f|%.0f|%s', t, b, accepted)
       n, tokens, bytes, spent = n + 1, tokens + t, bytes + b, spent + t
+    else
+      stale = stale + 1
     end
     passed = passed + 1
   end
@@ -49,7 +53,7 @@ local function serve(producer, allowance)
 end
 
 local why = 'page'
-while n < max_requests do
+while n < max_requests and stale < 1000 do
   local producer = nil
   for _, name in ipairs(redis.call('ZRANGE', ready, 0, n_full)) do
     if not full[name] then producer = name break end

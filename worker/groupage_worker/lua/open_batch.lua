@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Opens a batch: its record and its reservation, before any request is claimed into it.
 -- KEYS[1] batch (hash)   KEYS[2] quota of the deployment (hash)   KEYS[3] due (zset)
 -- ARGV[1] attempt field, `batch:attempt`   ARGV[2] tokens to reserve   ARGV[3] limit of the deployment (tokens)

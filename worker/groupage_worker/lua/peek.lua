@@ -14,7 +14,8 @@ local function head_of(base, priority)
     local head = redis.call('LINDEX', queue, 0)
     if not head then return nil end
     local id, tokens, accepted = string.match(head, '^([^|]+)|(%d+)|%d+|(%d+)')
-    if redis.call('GETRANGE', base .. 'req:' .. id, 0, 0) == 'w' or stale >= 1000 then
+    local found = redis.call('GETRANGE', base .. 'req:' .. id, 0, 64)
+    if (string.sub(found, 1, 1) == 'w' and string.sub(found, 53) == accepted) or stale >= 1000 then
       return tonumber(tokens), tonumber(accepted)
     end
     redis.call('LPOP', queue)

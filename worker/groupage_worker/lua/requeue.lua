@@ -22,8 +22,9 @@ for i = #ARGV - 1, 3, -2 do
     redis.call('HINCRBY', manifest, '#tokens', -tonumber(t))
     redis.call('HINCRBY', manifest, '#bytes', -tonumber(b))
   end
-  if string.sub(head, 1, 1) == 'c' then
-    local accepted, tokens, bytes, priority = string.match(head, '^[^|]*|(%d+)|(%d+)|(%d+)|(%a)\n')
+  if string.sub(head, 1, 1) == 'c' and string.sub(head, 53, 65) == string.sub(owed, -13) then
+    local accepted = string.sub(head, 53, 65)
+    local tokens, bytes, priority = string.match(head, '^[^|]*|%d+|(%d+)|(%d+)|(%a)\n')
     redis.call('SETRANGE', key, 0, 'w')
     if add > 0 then
       redis.call('SETRANGE', key, 2, string.format('%02d', math.min(99, tonumber(string.sub(head, 3, 4)) + add)))

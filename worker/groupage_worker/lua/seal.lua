@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Closes a batch to new requests.
 -- KEYS[1] manifest (hash)
 -- ARGV[1] time to live of the manifest (ms)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Opens the record of a child batch and moves its share of the parent's reservation to it.
 -- KEYS[1] child batch (hash)   KEYS[2] quota of the deployment (hash)   KEYS[3] due (zset)
 -- ARGV[1] attempt field of the parent   ARGV[2] attempt field of the child   ARGV[3] tokens of the child

@@ -1,15 +1,44 @@
 """Expectations: how long a batch will take somewhere, and how long one that is there will still take."""
 
 import math
+from typing import Final
 
 from groupage_worker.scheduling.learning import Learned
 
+IDLE_RATIO: Final = 0.25
+"""An empty deployment runs a batch in no less than this share of the time it takes when the quota is full."""
 
-def expected_s(learned: Learned, tokens: float) -> float:
-    """Expected time of a new batch of so many tokens, seconds."""
-    if not learned.batch_tokens:
-        return learned.overhead_s
-    return learned.overhead_s + learned.run_s * tokens / learned.batch_tokens
+
+def expected_s(learned: Learned, tokens: float, *, load_ratio: float = 1.0) -> float:
+    """Expected time of a new batch of so many tokens, seconds.
+
+    Args:
+        learned: What is known of the deployment; its runs were seen under load.
+        tokens: Of the new batch.
+        load_ratio: Share of its quota that will be in use.
+    """
+    return learned.overhead_s + run_s(learned, tokens) * min(1.0, max(IDLE_RATIO, load_ratio))
+
+
+def run_s(learned: Learned, tokens: float) -> float:
+    """Expected run of a batch under load, seconds."""
+    return learned.run_s * tokens / learned.batch_tokens if learned.batch_tokens else 0.0
+
+
+def remaining_run_s(learned: Learned, tokens: float, *, age_s: float, progress_ratio: float) -> float:
+    """Expected rest of the run of a batch, seconds.
+
+    Args:
+        learned: What is known of its deployment.
+        tokens: Of the whole batch.
+        age_s: For how long it has run.
+        progress_ratio: Share of its lines that are done; 0 where the service does not tell.
+    """
+    if progress_ratio > 0:
+        return age_s * (1 - progress_ratio) / progress_ratio
+    # overdue and nothing to be seen: as long again as it has taken beyond what was expected
+    expected = run_s(learned, tokens)
+    return abs(expected - age_s)
 
 
 def remaining_wait_s(learned: Learned, age_s: float) -> float:

@@ -8,11 +8,11 @@ waiting (performance-details.md 2.3, 2026-11-20).
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 SLICES_START: Final = 16
-SLICES_MIN: Final = 8
+SLICES_MIN: Final = 12
 SLICES_MAX: Final = 64
 """A batch takes quota / slices (performance-details.md 2.3, 2026-11-20)."""
 
@@ -23,6 +23,10 @@ DOUBLE_BELOW: Final = 0.2
 SLICE_BATCHES: Final = 4
 """Batches of the present size that must have ended before it changes again (the same table)."""
 
+TARGET: Final = 0.6
+STEP: Final = 2.0
+KEEP_BELOW: Final = 0.7
+KEEP_ABOVE: Final = 1.4
 WEIGHT: Final = 0.1
 """Least weight of a new observation; the first ones weigh 1, 1/2, 1/3 ..., so that a mean is a mean at first."""
 
@@ -121,23 +125,41 @@ def learn(learned: Learned, ended: Ended) -> Learned:
         run_s=learned.run_s + weight * (ended.run_s - learned.run_s),
         batch_tokens=learned.batch_tokens + weight * (ended.tokens - learned.batch_tokens),
     )
-    return _slice(after, ended)
-
-
-def _slice(learned: Learned, ended: Ended) -> Learned:
-    """Let the slice follow: a batch should run about as long as the service's own overhead for it."""
-    size = ended.limit_tokens / learned.slices
-    if not 0.5 * size <= ended.tokens <= 2 * size:
-        return learned
-    n = learned.slice_batches + 1
-    run_s, overhead_s = learned.slice_run_s + ended.run_s, learned.slice_overhead_s + ended.overhead_s
-    slices = learned.slices
-    if n >= SLICE_BATCHES:
-        if run_s > HALVE_ABOVE * overhead_s:
-            slices = min(SLICES_MAX, slices * 2)
-        elif run_s < DOUBLE_BELOW * overhead_s:
-            slices = max(SLICES_MIN, slices // 2)
-        n, run_s, overhead_s = 0, 0.0, 0.0
+    if not 0.5 <= ended.tokens * learned.slices / ended.limit_tokens <= 2:
+        return after
     return dataclasses.replace(
-        learned, slices=slices, slice_batches=n, slice_run_s=run_s, slice_overhead_s=overhead_s
+        after,
+        slice_batches=after.slice_batches + 1,
+        slice_run_s=after.slice_run_s + ended.run_s,
+        slice_overhead_s=after.slice_overhead_s + ended.overhead_s,
+    )
+
+
+def resliced(learned: Learned, waits_s: Sequence[float]) -> Learned:
+    """Let the slice follow: a batch should run somewhat shorter than the service's own overhead for it.
+
+    Args:
+        learned: What is known; the size changes once enough batches of it have ended.
+        waits_s: Of each batch in flight, how long it waited for its start, or has waited so far. Those that ended
+            first are those that waited least: without the others the overhead would look too small.
+
+    Returns:
+        The same where nothing changes.
+    """
+    n = learned.slice_batches
+    if n < SLICE_BATCHES:
+        return learned
+    overhead_s = learned.slice_overhead_s / n
+    if waits_s:
+        overhead_s = max(overhead_s, sum(waits_s) / len(waits_s))
+    wanted = learned.slice_run_s / n / (TARGET * max(1.0, overhead_s))
+    if KEEP_BELOW <= wanted <= KEEP_ABOVE:
+        wanted = 1.0
+    slices = round(learned.slices * min(max(wanted, 1 / STEP), STEP))
+    return dataclasses.replace(
+        learned,
+        slices=min(max(slices, SLICES_MIN), SLICES_MAX),
+        slice_batches=0,
+        slice_run_s=0.0,
+        slice_overhead_s=0.0,
     )

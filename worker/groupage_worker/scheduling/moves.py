@@ -1,45 +1,48 @@
-"""Stealing: which batches that still wait at the service are cancelled, so that a deployment with room takes them.
+"""Stealing: which batches at the service are cancelled near the end of a backlog, so that an idle deployment helps.
 
-Only near the end of a backlog (nothing waits in the lane that could fill the room), only what has not started
-(nothing of it was worked on, so nothing is billed twice), and only where it saves time by what was observed.
+Only where nothing waits in the lane that could fill the room, and only where it saves time by what was observed. A
+cancel returns what is finished, and only that is charged (how-to page of 2024-08-12), so nothing is billed twice.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import heapq
+from collections.abc import Sequence
 from typing import Final
 
-from groupage_worker.scheduling.completion import expected_s, remaining_wait_s
+from groupage_worker.scheduling.completion import expected_s, remaining_run_s, remaining_wait_s, run_s
 from groupage_worker.scheduling.learning import Learned
 
 CANCEL_S: Final = 330.0
-"""Expected time of a cancel until its requests wait again: up to 10 minutes (how-to page of 2024-08-12), and a poll."""
+"""Expected time of a cancel until its requests are free: up to 10 minutes (how-to page of 2024-08-12), and a poll."""
 
-GAIN_S: Final = 600.0
-"""A move must save at least so much (performance-details.md 2.7 rule 10, 2026-11-20)."""
-
+GAIN_S: Final = 300.0
 GAIN_RATIO: Final = 1.2
-"""And the expected rest must be at least so many times the way over another deployment (the same rule)."""
+"""The rest of a batch must be so much more, and so many times as much, as the way over another deployment."""
 
 MOVES_MAX: Final = 2
-"""Moves of one batch's requests (the same rule)."""
+"""Moves of one batch (performance-details.md 2.7 rule 10, 2026-11-20)."""
 
-LOOKED_AT: Final = 16
-"""Batches per deployment that one decision looks at, oldest first, so that its cost does not grow with a backlog."""
+LOOKED_AT: Final = 64
+"""Batches that one decision weighs, oldest first, so that its cost does not grow with what is in flight."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Flight:
-    """A batch that waits at the service.
+    """A batch at the service that no cancel was sent for.
 
     Attributes:
         tokens: What it holds of the quota.
         age_s: Since its create, seconds.
-        moves: How often its requests were moved before.
+        run_age_s: Since the service began to work on it; 0 while it waits.
+        progress_ratio: Share of its lines that are done; 0 where that is unknown.
+        moves: How often it was moved before.
     """
 
     batch: str
     tokens: int
     age_s: float
+    run_age_s: float = 0.0
+    progress_ratio: float = 0.0
     moves: int = 0
 
 
@@ -48,12 +51,14 @@ class Berth:
     """A deployment as stealing sees it.
 
     Attributes:
+        limit_tokens: What it may hold.
         room_tokens: What it could take now; 0 when it is paused or its circuit is open.
-        flights: Batches that wait there, oldest first.
-        is_stalled: Nothing moves there: its running batches count as waiting ones.
+        flights: Batches there that may be moved, oldest first.
+        is_stalled: Nothing moves there.
     """
 
     name: str
+    limit_tokens: int
     room_tokens: int
     learned: Learned
     flights: Sequence[Flight] = ()
@@ -62,7 +67,7 @@ class Berth:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """Cancel a batch; `target` is where its requests are expected to go, `gain_s` what that is expected to save."""
+    """Cancel a batch and send the rest of it to `target`; `gain_s` is what that is expected to save."""
 
     batch: str
     source: str
@@ -71,70 +76,102 @@ class Move:
     reason: str
 
 
-def plan_moves(berths: Sequence[Berth], *, coming_tokens: int) -> list[Move]:
+def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int, moves_running: bool = True) -> list[Move]:
     """Decide which batches to cancel now.
 
     Args:
         berths: The deployments of a lane.
-        coming_tokens: What waits in the lane or comes back to it from cancels already sent: it fills room first.
+        waiting_tokens: What waits in the lane: it fills room first.
+        moves_running: Whether batches that have begun are moved as well.
 
     Returns:
-        Moves, the one that saves most first.
+        Moves, the one with the longest rest first. The room at its target is to be reserved before the cancel.
     """
-    rooms = _rooms(berths, coming_tokens)
+    rooms = _rooms(berths, waiting_tokens)
     if not rooms:
         return []
-    candidates = sorted(
-        ((_rest_s(berth, flight), flight, berth) for berth, flight in _candidates(berths)),
-        key=lambda c: (-c[0], c[1].batch),
-    )
+    held = {b.name: max(1, sum(f.tokens for f in b.flights)) for b in berths if b.flights}
+    leaving = dict.fromkeys(held, 0)
     moves: list[Move] = []
-    for rest_s, flight, berth in candidates:
-        best: tuple[float, str] | None = None
-        for target in berths:
-            if target is berth or rooms.get(target.name, 0) < flight.tokens:
-                continue
-            over_s = CANCEL_S + expected_s(target.learned, flight.tokens)
-            if best is None or over_s < best[0]:
-                best = over_s, target.name
+    for _, _, flight, berth in _candidates(berths, moves_running=moves_running):
+        # whoever stays behind shares what the leaving ones no longer use
+        share = 1 - leaving[berth.name] / held[berth.name]
+        rest_s = _rest_s(berth, flight, share)
+        best = _best(rooms, flight, berth.name)
         if best is None or rest_s < max(best[0] * GAIN_RATIO, best[0] + GAIN_S):
             continue
-        rooms[best[1]] -= flight.tokens
+        over_s, target = best
+        rooms[target.name] = dataclasses.replace(target, room_tokens=target.room_tokens - flight.tokens)
+        leaving[berth.name] += flight.tokens
+        reason = "stalled" if berth.is_stalled else "running" if flight.run_age_s else "waiting"
         moves.append(
             Move(
                 batch=flight.batch,
                 source=berth.name,
-                target=best[1],
-                gain_s=rest_s - best[0],
-                reason="stalled" if berth.is_stalled else "steal",
+                target=target.name,
+                gain_s=rest_s - over_s,
+                reason=reason,
             )
         )
     return moves
 
 
-def _rooms(berths: Sequence[Berth], coming_tokens: int) -> dict[str, int]:
-    """Room by deployment once what is on its way has been given out, to the quickest first."""
-    rooms: dict[str, int] = {}
+def _rooms(berths: Sequence[Berth], waiting_tokens: int) -> dict[str, Berth]:
+    """Deployments with room once what waits has been given out, to the quickest first; the quickest first."""
+    rooms: dict[str, Berth] = {}
     open_berths = [b for b in berths if b.room_tokens > 0 and not b.is_stalled]
     for berth in sorted(open_berths, key=lambda b: (b.learned.residence_s, b.name)):
-        taken = min(berth.room_tokens, coming_tokens)
-        coming_tokens -= taken
+        taken = min(berth.room_tokens, waiting_tokens)
+        waiting_tokens -= taken
         if berth.room_tokens > taken:
-            rooms[berth.name] = berth.room_tokens - taken
+            rooms[berth.name] = dataclasses.replace(berth, room_tokens=berth.room_tokens - taken)
     return rooms
 
 
-def _candidates(berths: Iterable[Berth]) -> Iterable[tuple[Berth, Flight]]:
-    for berth in berths:
-        for flight in berth.flights[:LOOKED_AT]:
-            if flight.moves < MOVES_MAX:
-                yield berth, flight
+def _best(rooms: dict[str, Berth], flight: Flight, source: str) -> tuple[float, Berth] | None:
+    """The quickest way over another deployment, in seconds, cancel included."""
+    best: tuple[float, Berth] | None = None
+    left = flight.tokens * (1 - flight.progress_ratio)
+    for target in rooms.values():
+        if target.name == source or target.room_tokens < flight.tokens:
+            continue
+        overhead_s = CANCEL_S + target.learned.overhead_s
+        if best and overhead_s >= best[0]:
+            continue
+        load_ratio = 1 - (target.room_tokens - flight.tokens) / target.limit_tokens
+        over_s = CANCEL_S + expected_s(target.learned, left, load_ratio=load_ratio)
+        if best is None or over_s < best[0]:
+            best = over_s, target
+    return best
 
 
-def _rest_s(berth: Berth, flight: Flight) -> float:
-    """Expected rest of a batch that waits, seconds."""
-    run_s = expected_s(berth.learned, flight.tokens) - berth.learned.overhead_s
+def _candidates(berths: Sequence[Berth], *, moves_running: bool) -> list[tuple[float, str, Flight, Berth]]:
+    """Batches worth a look, the longest rest first."""
+    each = max(1, LOOKED_AT // max(1, sum(1 for b in berths if b.flights)))
+    oldest = heapq.nsmallest(
+        LOOKED_AT,
+        (
+            (-flight.age_s, flight.batch, flight, berth)
+            for berth in berths
+            for flight in berth.flights[:each]
+            if flight.moves < MOVES_MAX and (moves_running or berth.is_stalled or not flight.run_age_s)
+        ),
+        key=lambda c: c[:2],
+    )
+    return sorted(
+        ((-_rest_s(berth, flight, 1.0), batch, flight, berth) for _, batch, flight, berth in oldest),
+        key=lambda c: c[:2],
+    )
+
+
+def _rest_s(berth: Berth, flight: Flight, share: float) -> float:
+    """Expected rest of a batch, seconds, when only this share of what is there now stays."""
+    learned = berth.learned
     if berth.is_stalled:
         # nothing says when it will go on: as long again as it has taken
-        return max(flight.age_s, berth.learned.residence_s) + run_s
-    return remaining_wait_s(berth.learned, flight.age_s) + run_s
+        return max(flight.age_s, learned.residence_s)
+    if flight.run_age_s:
+        return share * remaining_run_s(
+            learned, flight.tokens, age_s=flight.run_age_s, progress_ratio=flight.progress_ratio
+        )
+    return remaining_wait_s(learned, flight.age_s) + share * run_s(learned, flight.tokens)

@@ -23,6 +23,12 @@ ATTEMPTS_MAX = 5
 """Remote batches of one batch before its requests go back to their lane."""
 
 
+async def give_back(context: Context, batch: Batch, code: str) -> Move:
+    """Pause the deployment and give every request back to its lane: it failed, others may do better."""
+    await context.pause(batch.deployment, reason=code, first_s=context.settings.submit.circuit_pause_s)
+    return Move(state=BatchState.REQUEUEING, fields={"last_error": code}, reason=code)
+
+
 async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:  # noqa: C901 - one case a word of Next
     """The move that a verdict leads to, pauses of the deployment included."""
     log.warning(
@@ -44,33 +50,36 @@ async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:  # n
         case Next.WAIT_QUOTA:
             if await _never_fits(context, batch):
                 return Move(
-                    state=BatchState.SPLITTING, fields={**fields, "bad_lines": ""}, reason=verdict.code
+                    state=BatchState.SPLITTING,
+                    fields={**fields, "bad_lines": "", "cut": "", "suspects": ""},
+                    reason=verdict.code,
                 )
-            fields["retries"] = batch.retries + 1
+            fields["quota_refusals"] = batch.quota_refusals + 1
             wait = await context.pause(batch.deployment, reason=verdict.code, first_s=submit.quota_pause_s)
             return _again(BatchState.UPLOADED, fields, after_s=wait, is_next=was_created, code=verdict.code)
         case Next.RETRY:
             fields["retries"] = batch.retries + 1
             if batch.attempt >= ATTEMPTS_MAX:
-                return Move(state=BatchState.REQUEUEING, fields=fields, reason=verdict.code)
+                return await give_back(context, batch, verdict.code)
             wait = backoff_s(batch.retries)
             state = BatchState.SEALED if batch.state is BatchState.UPLOADING else BatchState.UPLOADED
             return _again(state, fields, after_s=wait, is_next=was_created, code=verdict.code)
         case Next.FREE_FILES:
-            # the janitor's next sweep makes room; until then nothing new is uploaded here
+            # nothing new is uploaded here until finished batches have given their files up, which they do at once
+            await _clean_now(context, batch)
             wait = await context.pause(batch.deployment, reason=verdict.code, first_s=submit.circuit_pause_s)
             return _again(BatchState.SEALED, fields, after_s=wait, is_next=was_created, code=verdict.code)
         case Next.REUPLOAD:
             if batch.attempt >= ATTEMPTS_MAX:
-                return Move(state=BatchState.REQUEUEING, fields=fields, reason=verdict.code)
+                return await give_back(context, batch, verdict.code)
             fields["input_file_id"] = ""
             return _again(BatchState.SEALED, fields, after_s=0.0, is_next=True, code=verdict.code)
         case Next.REROUTE:
-            await context.pause(batch.deployment, reason=verdict.code, first_s=submit.circuit_pause_s)
-            return Move(state=BatchState.REQUEUEING, fields=fields, reason=verdict.code)
+            return await give_back(context, batch, verdict.code)
         case Next.SPLIT:
             fields["bad_lines"] = ",".join(str(line) for line in verdict.lines)
             fields["bad_message"] = verdict.reason
+            fields["cut"] = fields["suspects"] = ""
             return Move(state=BatchState.SPLITTING, fields=fields, reason=verdict.code)
         case Next.RESOLVE:
             return Move(state=BatchState.RESOLVING, fields=fields, reason=verdict.code)
@@ -86,11 +95,27 @@ async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:  # n
 
 
 async def _never_fits(context: Context, batch: Batch) -> bool:
-    """Whether the service counts more tokens in this file than the whole quota: it refuses it although it is alone."""
-    if batch.retries < REFUSED_ALONE_MAX or batch.lines < 2:
+    """Whether the service counts more tokens in this file than the whole quota: refused with nothing else there."""
+    if batch.quota_refusals < REFUSED_ALONE_MAX or batch.lines < 2:
         return False
-    state = (await context.batches.deployments([batch.deployment]))[batch.deployment]
-    return state.open_attempts == 1
+    for held in await context.batches.reservations(batch.deployment):
+        name = held.partition(":")[0]
+        other = await context.batches.read(name) if name != batch.id else None
+        if other and other.state is BatchState.SUBMITTED:
+            return False
+    return True
+
+
+async def _clean_now(context: Context, batch: Batch) -> None:
+    """Let the finished batches of a region delete their files now instead of after the grace time."""
+    region = context.deployment(batch).region
+    async for step in context.batches.steps():
+        kind, _, name = step.partition(":")
+        other = await context.batches.read(name) if kind == "batch" else None
+        if other and other.state is BatchState.CLEANING:
+            deployment = context.settings.deployments.get(other.deployment)
+            if deployment and deployment.region == region:
+                await context.batches.reschedule(step, heavy=False, at_ms=context.clock.now_ms())
 
 
 def _again(

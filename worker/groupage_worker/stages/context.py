@@ -11,7 +11,7 @@ from groupage_worker.models import Batch
 from groupage_worker.quota import next_pause, usable_tokens
 from groupage_worker.results import Origin
 from groupage_worker.settings import DeploymentSettings, LaneSettings, Settings
-from groupage_worker.store import BatchStore, RequestStore
+from groupage_worker.store import BatchStore, Epochs, RequestStore
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Context:
     settings: Settings
     batches: BatchStore
     requests: RequestStore
+    epochs: Epochs
     azure: Mapping[str, AzureClient]
     clock: Clock
     metrics: Metrics
@@ -82,4 +83,4 @@ class Context:
     def poll_s(self) -> float:
         """Seconds until the next status call, spread so that calls do not bunch."""
         track = self.settings.track
-        return track.poll_s * random.uniform(1 - track.jitter_ratio, 1 + track.jitter_ratio)
+        return track.poll_s * random.uniform(1.0, 1.0 + track.jitter_ratio)

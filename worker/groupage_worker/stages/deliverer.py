@@ -5,16 +5,28 @@ dies is simply run again: what was settled is no longer owed.
 """
 
 import dataclasses
+import re
 from collections.abc import AsyncIterator
 
 import structlog
 
-from groupage.contract import ReplyError, Status
+from groupage.contract import ID_PATTERN, PRODUCER_PATTERN, ReplyError, Status
 from groupage.scripts import Settlement
 from groupage_worker.errors import NotFound, Transient
 from groupage_worker.jsonl import LineSplitter
 from groupage_worker.models import Batch, Move, Settled
-from groupage_worker.results import Fate, LineError, Origin, Row, error_reply, read_line, reply_of, status_of
+from groupage_worker.quota import backoff_s
+from groupage_worker.results import (
+    CREDENTIAL_STATUS,
+    Fate,
+    LineError,
+    Origin,
+    Row,
+    error_reply,
+    read_line,
+    reply_of,
+    status_of,
+)
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState, RemoteStatus
 
@@ -27,8 +39,13 @@ PAGE_BYTES = 4_000_000
 """Or so many bytes of replies, whichever comes first."""
 
 
-SHORT_READS_MAX = 3
-"""Downloads of a file that stays short, before its last lines count as missing."""
+MISSES_MAX = 10
+"""Looks for a result file that the service does not know, over some minutes, before it counts as gone (F02, F40)."""
+
+CUTS_MAX = 6
+"""Downloads of a file that ends early, before its last lines count as missing."""
+
+CUSTOM_ID = re.compile(rf"{PRODUCER_PATTERN.pattern}:{ID_PATTERN.pattern}")
 
 
 @dataclasses.dataclass
@@ -55,9 +72,25 @@ class Deliverer:
         """Deliver everything; whatever no line spoke of is retried or given up."""
         delivery = Delivery(self._context, batch)
         for file_id in (batch.output_file_id, batch.error_file_id):
-            if file_id:
+            if not file_id:
+                continue
+            try:
                 await delivery.read(file_id)
-        await delivery.check_sizes()
+            except NotFound:
+                # a fresh file may be unknown for a while (F02, F40), and giving up means paying again
+                if batch.misses < MISSES_MAX:
+                    return self._again(batch, "misses", batch.misses + 1, "file_not_found")
+                log.error("deliverer.file_gone", batch=batch.id)  # noqa: TRY400 - the traceback says nothing
+                self._context.metrics.worker_error("deliverer", "file_gone")
+            except Transient as error:
+                if not delivery.began(file_id):
+                    raise
+                # it broke off in the middle: what came is delivered, the rest is asked for again, for a while
+                if batch.cuts < CUTS_MAX:
+                    return self._again(batch, "cuts", batch.cuts + 1, error.code)
+                self._context.metrics.worker_error("deliverer", error.code)
+        if batch.cuts < CUTS_MAX and await delivery.is_short():
+            return self._again(batch, "cuts", batch.cuts + 1, "truncated")
         await delivery.finish()
         tally = delivery.tally
         log.info(
@@ -76,6 +109,15 @@ class Deliverer:
             reason="delivered",
         )
 
+    def _again(self, batch: Batch, counter: str, n: int, code: str) -> Move:
+        """Read the files once more after a pause; what was settled is not owed any more."""
+        return Move(
+            state=BatchState.DELIVERING,
+            after_s=backoff_s(n, first_s=2.5),
+            fields={counter: n, "last_error": code},
+            reason=code,
+        )
+
 
 class Delivery:
     """One run over the files of one batch."""
@@ -90,20 +132,28 @@ class Delivery:
         self._rows: list[Row] = []
         self._again: list[Row] = []
         self._read_bytes: dict[str, int] = {}
+        self._is_locked_out = False
         self.tally = Tally()
 
     async def read(self, file_id: str) -> None:
-        """Stream one file through; a file that is gone counts as empty, its lines as missing."""
+        """Stream one file through, as far as it comes.
+
+        Raises:
+            NotFound: If the service does not know the file.
+            Transient: If the download fails; what came before is settled.
+        """
         splitter = LineSplitter()
         try:
             async with self._context.client(self._batch).content(file_id) as chunks:
                 async for line in _lines(splitter, self._counted(file_id, chunks)):
                     await self._take(line)
-        except NotFound:
-            log.error("deliverer.file_gone", batch=self._batch.id)  # noqa: TRY400 - the traceback says nothing
-            self._context.metrics.worker_error("deliverer", "file_gone")
-        self.tally.malformed += splitter.dropped
-        await self._flush()
+        finally:
+            self.tally.malformed += splitter.dropped
+            await self._flush()
+
+    def began(self, file_id: str) -> bool:
+        """Whether anything of a file came in this run."""
+        return self._read_bytes.get(file_id, 0) > 0
 
     async def _counted(self, file_id: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         self._read_bytes[file_id] = 0
@@ -111,21 +161,20 @@ class Delivery:
             self._read_bytes[file_id] += len(chunk)
             yield chunk
 
-    async def check_sizes(self) -> None:
-        """Make sure that the files were read whole before anything counts as missing, which costs money.
+    async def is_short(self) -> bool:
+        """Whether a file is larger than what came, while requests are still owed.
 
-        A download that ends early but announces itself as whole shows only against the size of the file.
-
-        Raises:
-            Transient: If a file is larger than what came; after `SHORT_READS_MAX` tries it is taken as it is.
+        A download that ends early but announces itself as whole shows only against the size of the file; its lines
+        must not count as missing, which costs money.
         """
         batch = self._batch
-        if batch.retries >= SHORT_READS_MAX or not await self._context.requests.owed(batch.lane, batch.id):
-            return
+        if not await self._context.requests.owed(batch.lane, batch.id):
+            return False
         for file_id, read_bytes in self._read_bytes.items():
             file = await self._context.client(batch).get_file(file_id)
             if file.bytes is not None and file.bytes > read_bytes:
-                raise Transient(f"{read_bytes} of {file.bytes} bytes came", code="truncated")
+                return True
+        return False
 
     async def _take(self, line: bytes) -> None:
         try:
@@ -133,6 +182,11 @@ class Delivery:
         except LineError:
             self.tally.malformed += 1
             return
+        if not CUSTOM_ID.fullmatch(row.custom_id):
+            # never one of ours
+            self.tally.unknown += 1
+            return
+        self._is_locked_out = self._is_locked_out or row.status_code in CREDENTIAL_STATUS
         if row.fate in {Fate.RETRY, Fate.RETRY_FREE}:
             self._again.append(dataclasses.replace(row, body=None))
             if len(self._again) >= PAGE:
@@ -220,6 +274,9 @@ class Delivery:
     async def finish(self) -> None:
         """Retry what the files asked for, then whatever they did not mention."""
         await self._retry()
+        if self._is_locked_out:
+            first_s = self._context.settings.submit.circuit_pause_s
+            await self._context.pause(self._batch.deployment, reason="http_401", first_s=first_s)
         batch = self._batch
         owed = await self._context.requests.owed(batch.lane, batch.id)
         self.tally.missing = len(owed)

@@ -12,6 +12,9 @@ from groupage_worker.stages.context import Context
 
 log = structlog.get_logger("expirer")
 
+UNKNOWN_LANE_TTL_S = 172_800.0
+"""Replies of a lane that the settings no longer have; its requests still end by their deadlines."""
+
 PAGE = 500
 SLOTS_PER_TICK = 2_000
 """After a long pause the wheel is caught up with in portions of under three hours of slots."""
@@ -63,10 +66,10 @@ class Expirer:
                 # an id may have been used again since, with a later deadline
                 if header and header.deadline_at_ms <= now
             ]
-            done = await context.requests.settle(
-                lane, None, settlements, reply_ttl_s=context.settings.lanes[lane].reply_ttl_s
-            )
+            known = context.settings.lanes.get(lane)
+            ttl_s = known.reply_ttl_s if known else UNKNOWN_LANE_TTL_S
+            done = await context.requests.settle(lane, None, settlements, reply_ttl_s=ttl_s)
             context.metrics.settled(lane, "", Status.EXPIRED.value, done.settled)
             expired += done.settled
-            await context.requests.drop_due(lane, slot, len(page))
+            await context.requests.drop_due(lane, slot, page)
         return expired

@@ -78,6 +78,7 @@ class Gatherer:
             deployment=pull.deployment,
             state=BatchState.CLAIMING,
             fence=0,
+            epoch=context.epochs.number,
         )
         limit = context.limit_tokens(pull.deployment)
         if not await context.batches.open(batch, tokens=pull.tokens, limit=limit):

@@ -11,6 +11,10 @@ from groupage_worker.states import BatchState
 log = structlog.get_logger("janitor")
 
 
+FROZEN_WAIT_S = 5.0
+"""Wait for the end of a freeze."""
+
+
 class Janitor:
     """Deletes remote files that nobody needs any more."""
 
@@ -20,6 +24,11 @@ class Janitor:
     async def step(self, batch: Batch) -> Move:
         """Delete the files of one batch and close it. A file that is gone already is fine."""
         context = self._context
+        if context.epochs.is_frozen:
+            return Move(state=BatchState.CLEANING, after_s=FROZEN_WAIT_S, reason="frozen")
+        if batch.remote_id and await context.requests.owed(batch.lane, batch.id):
+            # Redis went back behind the delivery; the files are still there, so nothing is paid again
+            return Move(state=BatchState.DELIVERING, reason="left_over")
         left = await requeue_all(context, batch, attempts=0, reason="left_over")
         if left:
             log.error("janitor.left_over", batch=batch.id, requests=left)

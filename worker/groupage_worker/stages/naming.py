@@ -43,6 +43,7 @@ def metadata_of(cluster: str, batch: Batch) -> dict[str, str]:
         "groupage_attempt": str(batch.attempt),
         "groupage_fence": str(batch.fence),
         "groupage_lane": batch.lane,
+        "groupage_deployment": batch.deployment,
         "groupage_lines": str(batch.lines),
     }
 

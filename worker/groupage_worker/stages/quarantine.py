@@ -19,11 +19,8 @@ class Quarantine:
 
     async def step(self, batch: Batch) -> Move:
         """Remind; once every request was answered by its deadline or taken back, clean up."""
-        owed = await self._context.requests.owed(batch.lane, batch.id)
-        headers = await self._context.requests.headers(batch.lane, owed[:1000])
-        still_open = sum(1 for header in headers if header)
-        if still_open:
-            log.warning("quarantine.waiting", batch=batch.id, requests=still_open, code=batch.last_error)
+        if await self._context.requests.any_open(batch.lane, batch.id):
+            log.warning("quarantine.waiting", batch=batch.id, code=batch.last_error)
             return Move(state=BatchState.QUARANTINED, after_s=LOOK_EVERY_S)
         return Move(
             state=BatchState.CLEANING,

@@ -15,6 +15,9 @@ from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("resolver")
 
+FROZEN_WAIT_S = 1.0
+"""Wait for the end of a freeze."""
+
 LOOKS_MIN = 3
 """Lists without the batch before it is taken for never created, however old the intent is."""
 
@@ -55,7 +58,10 @@ class Resolver:
                 return Move(
                     state=BatchState.RESOLVING, after_s=window_s / LOOKS, fields=fields, reason="not_seen_yet"
                 )
-            await context.client(batch).delete_file(batch.input_file_id)
+            if context.epochs.is_frozen:
+                return Move(state=BatchState.RESOLVING, after_s=FROZEN_WAIT_S, reason="frozen")
+            if batch.input_file_id:
+                await context.client(batch).delete_file(batch.input_file_id)
             return Move(
                 state=BatchState.RESOLVING,
                 after_s=window_s / LOOKS,
@@ -67,7 +73,12 @@ class Resolver:
         return Move(
             state=BatchState.SEALED,
             next_attempt=True,
-            fields={"fenced_at_ms": 0, "input_file_id": "", "uploads": 0},
+            fields={
+                "fenced_at_ms": 0,
+                "input_file_id": "",
+                "uploads": 0,
+                "epoch": context.epochs.number,
+            },
             reason="never_created",
         )
 
@@ -99,6 +110,7 @@ class Resolver:
                 "remote_status": keep.raw_status,
                 "submitted_at_ms": keep.created_at_ms or context.clock.now_ms(),
                 "fenced_at_ms": 0,
+                "epoch": context.epochs.number,
             },
             reason="adopted",
         )

@@ -10,7 +10,8 @@ import structlog
 
 from groupage.contract import ReplyError, Status
 from groupage.scripts import Settlement
-from groupage_worker.jsonl import LineSplitter
+from groupage_worker.errors import NotFound, Rejected
+from groupage_worker.jsonl import LineSplitter, custom_id_of
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.results import error_reply
 from groupage_worker.stages.context import Context
@@ -19,6 +20,8 @@ from groupage_worker.states import BatchState
 log = structlog.get_logger("splitter")
 
 PAGE = 500
+SUSPECT_LINES_MAX = 200
+"""Line numbers taken seriously at once; more bad lines than that are found by halving."""
 
 
 class Splitter:
@@ -28,8 +31,15 @@ class Splitter:
         self._context = context
 
     async def step(self, batch: Batch) -> Move:
-        """Eject suspects, or halve; the batch itself goes on with what is left."""
+        """Decide who leaves, write it down, move them; the batch itself goes on with what is left."""
         owed = await self._context.requests.owed(batch.lane, batch.id)
+        if not batch.suspects and not batch.cut:
+            if len(owed) <= 1:
+                return await self._convict(batch, owed)
+            return Move(state=BatchState.SPLITTING, fields=await self._decide(batch, owed), reason="decided")
+        suspects = set(batch.suspects.encode().split())
+        # what was written down decides, not what is left: a step that is run again moves the same requests
+        leaving = [n for n in owed if (n in suspects if suspects else n > batch.cut.encode())]
         child = Batch(
             id=f"{batch.id}-{batch.attempt}",
             lane=batch.lane,
@@ -37,48 +47,52 @@ class Splitter:
             state=BatchState.SEALED,
             fence=0,
         )
-        is_begun = await self._context.batches.read(child.id) is not None
-        if len(owed) <= 1 and not is_begun:
-            return await self._convict(batch, owed)
-        leaving = await self._leaving(batch, owed)
         tokens = await self._context.requests.owed_tokens(batch.lane, batch.id, leaving)
         await self._context.batches.split(batch, child, tokens=tokens)
         for start in range(0, len(leaving), PAGE):
             await self._context.requests.split(batch.lane, batch.id, child.id, leaving[start : start + PAGE])
         log.info("splitter.split", batch=batch.id, child=child.id, requests=len(leaving), of=len(owed))
-        left = await self._context.requests.owed(batch.lane, batch.id)
-        fields: dict[str, str | int] = {"input_file_id": "", "uploads": 0, "bad_lines": "", "remote_id": ""}
+        left = len(owed) - len(leaving)
         if not left:
             return Move(
                 state=BatchState.CLEANING, reservation=RELEASE, fields={"outcome": "split"}, reason="split"
             )
-        return Move(
-            state=BatchState.SEALED,
-            next_attempt=True,
-            fields={**fields, "lines": len(left), "tokens": max(0, batch.tokens - tokens)},
-            reason="split",
-        )
+        fields: dict[str, str | int] = {
+            "input_file_id": "",
+            "uploads": 0,
+            "remote_id": "",
+            "quota_refusals": 0,
+        }
+        fields |= {"bad_lines": "", "suspects": "", "cut": "", "lines": left}
+        fields["tokens"] = max(0, batch.tokens - tokens)
+        return Move(state=BatchState.SEALED, next_attempt=True, fields=fields, reason="split")
 
-    async def _leaving(self, batch: Batch, owed: list[bytes]) -> list[bytes]:
-        """Who moves to the child: suspects by line number, else the second half."""
-        suspects = await self._suspects(batch) if batch.bad_lines else set()
-        leaving = [name for name in owed if name in suspects]
-        if leaving and len(leaving) < len(owed):
-            return leaving
-        return owed[(len(owed) + 1) // 2 :]
+    async def _decide(self, batch: Batch, owed: list[bytes]) -> dict[str, str | int]:
+        """Who leaves: suspects by line number, else the second half."""
+        suspects = await self._suspects(batch) if batch.bad_lines and batch.input_file_id else set()
+        found = [name.decode() for name in owed if name in suspects]
+        if found and len(found) < len(owed):
+            return {"suspects": " ".join(found)}
+        return {"cut": owed[(len(owed) + 1) // 2 - 1].decode()}
 
     async def _suspects(self, batch: Batch) -> set[bytes]:
         """custom_ids of the input lines that the service's numbers may mean, from its own copy of the file."""
-        numbers = {int(n) for n in batch.bad_lines.split(",") if n}
+        numbers = [int(n) for n in batch.bad_lines.split(",") if n][:SUSPECT_LINES_MAX]
         indexes = {i for n in numbers for i in (n - 1, n) if i >= 0}
-        splitter, found, index = LineSplitter(), set(), 0
-        async with self._context.client(batch).content(batch.input_file_id) as chunks:
-            async for chunk in chunks:
-                for line in splitter.feed(chunk):
-                    if index in indexes:
-                        # our own line: it starts with {"custom_id":"
-                        found.add(line[14 : line.index(b'"', 14)])
-                    index += 1
+        splitter = LineSplitter()
+        found: set[bytes] = set()
+        index = 0
+        try:
+            async with self._context.client(batch).content(batch.input_file_id) as chunks:
+                async for chunk in chunks:
+                    for line in splitter.feed(chunk):
+                        parts = custom_id_of(line) if index in indexes else None
+                        if parts:
+                            found.add(parts)
+                        index += 1
+        except (NotFound, Rejected) as error:
+            log.warning("splitter.input_gone", batch=batch.id, code=error.code)
+            return set()
         return found
 
     async def _convict(self, batch: Batch, owed: list[bytes]) -> Move:

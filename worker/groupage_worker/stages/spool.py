@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import errno
+import os
+import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +19,11 @@ from groupage_worker.stages.context import Context
 
 PAGE = 256
 """Requests read from Redis per round trip (performance.md, 2026-11-20)."""
+
+PREFIX = "groupage-spool-"
+
+ABANDONED_S = 6 * 3_600.0
+"""A folder older than the longest step belongs to nobody, whichever machine made it."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -48,14 +56,16 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
     frame = line_frame(url=context.client(batch).line_url(lane.endpoint), model=deployment.model)
     owed = await context.requests.owed(batch.lane, batch.id)
     directory = context.settings.gather.spool_dir
-    with tempfile.TemporaryDirectory(prefix="groupage-", dir=directory) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix=f"{PREFIX}{socket.gethostname()}-{os.getpid()}-", dir=directory
+    ) as folder:
         path = Path(folder) / f"{batch.id}.jsonl"
         lines = 0
         try:
             with path.open("wb", buffering=1 << 20) as file:
                 for start in range(0, len(owed), PAGE):
                     page = owed[start : start + PAGE]
-                    values = await context.requests.payloads(batch.lane, page)
+                    values = await context.requests.payloads(batch.lane, batch.id, page)
                     present = [
                         splice_line(frame, name, body_of(value))
                         for name, value in zip(page, values, strict=True)
@@ -73,3 +83,22 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
             yield SpoolFile(path=path, lines=lines, file_bytes=size)
         finally:
             context.metrics.spooled(-size)
+
+
+def remove_abandoned(directory: Path | None, *, now_s: float) -> int:
+    """Delete what killed workers left in the spool directory; returns how many folders.
+
+    Args:
+        directory: The spool directory; None for the system's temporary one.
+        now_s: Unix seconds, on the machine's own clock, as the folders' times are.
+    """
+    removed = 0
+    mine = f"{PREFIX}{socket.gethostname()}-"
+    for folder in Path(directory or tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(mine).partition("-")[0]
+        is_dead = folder.name.startswith(mine) and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+        with contextlib.suppress(FileNotFoundError):
+            if is_dead or now_s - folder.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+                removed += 1
+    return removed

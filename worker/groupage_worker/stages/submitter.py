@@ -19,7 +19,7 @@ from groupage_worker.errors import (
 )
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.quota import backoff_s
-from groupage_worker.stages.consequences import follow
+from groupage_worker.stages.consequences import follow, give_back
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.naming import input_file_name, metadata_of
 from groupage_worker.stages.spool import SpoolFile, spooled
@@ -27,12 +27,21 @@ from groupage_worker.states import BatchState
 
 log = structlog.get_logger("submitter")
 
+TRANSIENT_MAX = 4
+"""Uploads in a row that failed in passing before the deployment is paused and the requests go back."""
+
+SPOOL_WAIT_S = 30.0
+"""Wait for disk space."""
+
 UPLOADS_MAX = 5
 """Fresh files for one attempt before the deployment is given up and the requests go back to their lane."""
 
 PROCESSED = "processed"
 UNUSABLE = frozenset({"error", "deleting", "deleted"})
 """Statuses of a file, lower case (azure-batch.md 2.2, 2026-11-20)."""
+
+FROZEN_WAIT_S = 1.0
+"""Wait for the end of a freeze."""
 
 PARENT_WAIT_S = 1.0
 """Wait of a child batch for the parent that is still splitting."""
@@ -50,7 +59,9 @@ class Submitter:
     async def seal_step(self, batch: Batch) -> Move:
         """Commit the intent to upload."""
         if batch.uploads >= UPLOADS_MAX:
-            return Move(state=BatchState.REQUEUEING, reason="uploads_exhausted")
+            return await give_back(self._context, batch, "uploads_exhausted")
+        if self._is_doubtful(batch):
+            return self._resolve(batch)
         if batch.parent:
             parent = await self._context.batches.read(batch.parent)
             if parent and parent.state is BatchState.SPLITTING:
@@ -62,6 +73,8 @@ class Submitter:
     async def upload_step(self, batch: Batch) -> Move:
         """Write the input file and upload it, or adopt the one that an earlier step left."""
         context = self._context
+        if self._is_doubtful(batch):
+            return self._resolve(batch)
         try:
             async with spooled(context, batch) as spool:
                 if spool.lines == 0:
@@ -73,18 +86,20 @@ class Submitter:
                     )
                 remote = await self._adopt(batch, spool) or await self._upload(batch, spool)
         except SpoolFull as error:
-            log.error("submitter.spool_full", batch=batch.id, error=str(error))  # noqa: TRY400 - as it says
-            return Move(state=BatchState.REQUEUEING, fields={"last_error": error.code}, reason=error.code)
-        except Transient as error:
-            wait = error.retry_after_s or backoff_s(batch.retries)
+            log.error("submitter.spool_full", batch=batch.id, error=error)  # noqa: TRY400 - as it says
             return Move(
                 state=BatchState.SEALED,
-                after_s=wait,
-                fields={"last_error": error.code, "uploads": batch.uploads, "retries": batch.retries + 1},
+                after_s=SPOOL_WAIT_S,
+                fields={"last_error": error.code, "uploads": batch.uploads - 1},
                 reason=error.code,
             )
+        except Transient as error:
+            if batch.retries + 1 >= TRANSIENT_MAX:
+                # the region seems to be away: others may take the requests
+                return await give_back(context, batch, error.code)
+            return self._again(batch, BatchState.SEALED, error.code, error.retry_after_s)
         except RegionUnavailable as error:
-            return await self._reroute(batch, error.code)
+            return await give_back(context, batch, error.code)
         except Rejected as error:
             return await follow(context, batch, verdict_of_error(error))
         if remote.bytes is not None and remote.bytes != spool.file_bytes:
@@ -138,6 +153,8 @@ class Submitter:
     async def wait_step(self, batch: Batch) -> Move:
         """Wait until the file is processed and the deployment takes batches, then commit the intent to create."""
         context = self._context
+        if self._is_doubtful(batch):
+            return self._resolve(batch)
         now = context.clock.now_ms()
         state = (await context.batches.deployments([batch.deployment]))[batch.deployment]
         if state.paused_until_ms > now:
@@ -186,6 +203,10 @@ class Submitter:
             return Move(state=BatchState.RESOLVING, reason="cut_short")
         if context.clock.now_ms() - batch.intent_at_ms > POST_WITHIN_S * 1000:
             return Move(state=BatchState.UPLOADED, reason="late")
+        # the record must be of today's Redis when money is spent
+        await context.epochs.beat()
+        if context.epochs.is_frozen or self._is_doubtful(batch):
+            return Move(state=BatchState.UPLOADED, after_s=FROZEN_WAIT_S, reason="frozen")
         client = context.client(batch)
         try:
             remote = await client.create_batch(
@@ -200,11 +221,9 @@ class Submitter:
         except QuotaExhausted as error:
             return await follow(context, batch, verdict_of_error(error))
         except Transient as error:
-            wait = error.retry_after_s or backoff_s(batch.retries)
-            fields: dict[str, str | int] = {"last_error": error.code, "retries": batch.retries + 1}
-            return Move(state=BatchState.UPLOADED, after_s=wait, fields=fields, reason=error.code)
+            return self._again(batch, BatchState.UPLOADED, error.code, error.retry_after_s)
         except RegionUnavailable as error:
-            return await self._reroute(batch, error.code)
+            return await give_back(context, batch, error.code)
         except (Rejected, NotFound) as error:
             return await follow(context, batch, verdict_of_error(error))
         await context.batches.absolve(batch.deployment)
@@ -219,11 +238,22 @@ class Submitter:
         )
         return submitted(context, remote.id, remote.raw_status, first_poll_s=context.poll_s())
 
-    async def _reroute(self, batch: Batch, code: str) -> Move:
-        await self._context.pause(
-            batch.deployment, reason=code, first_s=self._context.settings.submit.circuit_pause_s
+    def _is_doubtful(self, batch: Batch) -> bool:
+        """Whether the record is of an earlier epoch: a remote batch may exist that it does not know of."""
+        return batch.epoch != self._context.epochs.number
+
+    def _resolve(self, batch: Batch) -> Move:
+        now = self._context.clock.now_ms()
+        return Move(
+            state=BatchState.RESOLVING,
+            fields={"intent_at_ms": now, "looks": 0, "fenced_at_ms": 0},
+            reason="earlier_epoch",
         )
-        return Move(state=BatchState.REQUEUEING, fields={"last_error": code}, reason=code)
+
+    def _again(self, batch: Batch, state: BatchState, code: str, wait_s: float | None) -> Move:
+        """The same step again after a pause."""
+        fields: dict[str, str | int] = {"last_error": code, "retries": batch.retries + 1}
+        return Move(state=state, after_s=wait_s or backoff_s(batch.retries), fields=fields, reason=code)
 
 
 def submitted(context: Context, remote_id: str, status: str, *, first_poll_s: float) -> Move:

@@ -12,6 +12,9 @@ from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("tracker")
 
+NOBODY_WAITS_AFTER_S = 3_600.0
+"""From this age on, each poll looks whether anybody still waits for a batch; it ends at the first who does."""
+
 MISSES_MAX = 3
 """Looks in a row that did not find the remote batch before it is taken for lost (F39)."""
 
@@ -32,13 +35,37 @@ class Tracker:
         if remote.status is None:
             log.warning("tracker.unknown_status", batch=batch.id, status=remote.raw_status[:40])
             context.metrics.worker_error("tracker", "unknown_status")
-        if remote.status not in TERMINAL:
-            return Move(
-                state=BatchState.SUBMITTED,
-                after_s=context.poll_s(),
-                fields={"remote_status": remote.raw_status, "misses": 0, "retries": 0},
-            )
-        return await self._ended(batch, remote)
+        if remote.status in TERMINAL:
+            return await self._ended(batch, remote)
+        fields: dict[str, str | int] = {"remote_status": remote.raw_status, "misses": 0, "retries": 0}
+        if remote.status is RemoteStatus.IN_PROGRESS:
+            # it passed validation, hence the quota
+            fields["quota_refusals"] = 0
+        if remote.raw_status != batch.remote_status:
+            fields["status_at_ms"] = context.clock.now_ms()
+        elif not batch.cancelled_at_ms and (reason := await self._why_cancel(batch, remote.status)):
+            log.warning("tracker.batch_cancelled", batch=batch.id, remote=remote.id, reason=reason)
+            context.metrics.cancelled(batch.deployment, reason)
+            await context.client(batch).cancel_batch(remote.id)
+            fields["cancelled_at_ms"] = context.clock.now_ms()
+        return Move(state=BatchState.SUBMITTED, after_s=context.poll_s(), fields=fields)
+
+    async def _why_cancel(self, batch: Batch, status: RemoteStatus | None) -> str:
+        """Why a remote batch should be ended early; empty if it should go on."""
+        context = self._context
+        track, now = context.settings.track, context.clock.now_ms()
+        limits = {
+            RemoteStatus.VALIDATING: track.validating_max_s,
+            RemoteStatus.IN_PROGRESS: track.running_max_s,
+            RemoteStatus.FINALIZING: track.finalizing_max_s,
+        }
+        since = batch.status_at_ms or batch.submitted_at_ms
+        if now - since > limits.get(status or RemoteStatus.IN_PROGRESS, track.running_max_s) * 1000:
+            return f"stuck_{status or 'unknown'}"
+        is_time = now - batch.submitted_at_ms > NOBODY_WAITS_AFTER_S * 1000
+        if is_time and not await context.requests.any_open(batch.lane, batch.id):
+            return "nobody_waits"
+        return ""
 
     def _missed(self, batch: Batch) -> Move:
         context = self._context
@@ -60,6 +87,7 @@ class Tracker:
         fields: dict[str, str | int] = {
             "remote_status": remote.raw_status,
             "terminal_at_ms": context.clock.now_ms(),
+            "misses": 0,
             "output_file_id": remote.output_file_id or "",
             "error_file_id": remote.error_file_id or "",
         }

@@ -5,6 +5,7 @@ queues, manifests, replies). By default both are the same server.
 """
 
 from groupage_worker.store.batches import BatchStore
+from groupage_worker.store.epochs import Epochs
 from groupage_worker.store.requests import RequestStore
 
-__all__ = ["BatchStore", "RequestStore"]
+__all__ = ["BatchStore", "Epochs", "RequestStore"]

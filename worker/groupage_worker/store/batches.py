@@ -45,6 +45,9 @@ class BatchStore:
         self._begin = load_script("groupage_worker", "begin")
         self._commit = load_script("groupage_worker", "commit")
         self._split = load_script("groupage_worker", "split_batch")
+        self._schedule = load_script("groupage_worker", "schedule")
+        self._note = load_script("groupage_worker", "note")
+        self._adopt = load_script("groupage_worker", "adopt_batch")
 
     async def open(self, batch: Batch, *, tokens: int, limit: int) -> bool:
         """Create the record with its reservation, due at once; False if the deployment has no room."""
@@ -59,6 +62,7 @@ class BatchStore:
             "opened_at_ms": now,
             "state_at_ms": now,
             "tokens": tokens,
+            "epoch": batch.epoch,
         }
         opened, _reserved = await self._open(
             self._redis,
@@ -81,12 +85,40 @@ class BatchStore:
             "state_at_ms": now,
             "tokens": tokens,
             "parent": parent.id,
+            "epoch": parent.epoch,
         }
         return bool(
             await self._split(
                 self._redis,
                 [keys.batch(child.id), keys.quota(parent.deployment), keys.DUE_HEAVY],
                 [parent.reservation, child.reservation, tokens, child.step, now, *_flat(record)],
+            ),
+        )
+
+    async def adopt(self, batch: Batch, *, tokens: int) -> bool:
+        """Write the record of a remote batch or file that Redis forgot, due at once; False if there is one."""
+        now = self._clock.now_ms()
+        record = {
+            "lane": batch.lane,
+            "deployment": batch.deployment,
+            "state": batch.state.value,
+            "fence": 0,
+            "runs": 0,
+            "attempt": batch.attempt,
+            "opened_at_ms": now,
+            "state_at_ms": now,
+            "tokens": tokens,
+            "lines": batch.lines,
+            "epoch": batch.epoch,
+            "remote_id": batch.remote_id,
+            "input_file_id": batch.input_file_id,
+            "submitted_at_ms": batch.submitted_at_ms,
+        }
+        return bool(
+            await self._adopt(
+                self._redis,
+                [keys.batch(batch.id), keys.quota(batch.deployment), keys.DUE_HEAVY],
+                [batch.reservation, tokens, batch.step, now, *_flat(record)],
             ),
         )
 
@@ -148,17 +180,22 @@ class BatchStore:
         known = {f.name for f in dataclasses.fields(Batch)}
         return dataclasses.replace(
             batch,
-            runs=0,
-            **{k: (move.state if k == "state" else v) for k, v in fields.items() if k in known},  # type: ignore[arg-type] # fields of the record
+            **{
+                name: move.state if name == "state" else value
+                for name, value in {"runs": 0, **fields}.items()
+                if name in known
+            },  # type: ignore[arg-type] # fields of the record
         )
 
     async def schedule(self, step: str, *, heavy: bool, at_ms: int) -> None:
         """Put a periodic step into a due set unless it is there."""
-        await self._redis.zadd(keys.DUE_HEAVY if heavy else keys.DUE_LIGHT, {step: at_ms}, nx=True)
+        due = keys.DUE_HEAVY if heavy else keys.DUE_LIGHT
+        await self._schedule(self._redis, [due], [step, at_ms, "new"])
 
     async def reschedule(self, step: str, *, heavy: bool, at_ms: int) -> None:
         """Move a step's due time."""
-        await self._redis.zadd(keys.DUE_HEAVY if heavy else keys.DUE_LIGHT, {step: at_ms})
+        due = keys.DUE_HEAVY if heavy else keys.DUE_LIGHT
+        await self._schedule(self._redis, [due], [step, at_ms, "move"])
 
     async def unschedule(self, step: str) -> None:
         """Take a step out of both due sets, because nothing of that name exists any more."""
@@ -203,10 +240,8 @@ class BatchStore:
 
     async def pause(self, deployment: str, *, until_ms: int, strikes: int, reason: str) -> None:
         """Let no new batch onto a deployment before an instant."""
-        await self._redis.hset(
-            keys.deployment(deployment),
-            mapping={"paused_until_ms": until_ms, "strikes": strikes, "reason": reason},
-        )
+        fields = ["paused_until_ms", until_ms, "strikes", strikes, "reason", reason]
+        await self._note(self._redis, [keys.deployment(deployment)], fields)
 
     async def absolve(self, deployment: str) -> None:
         """Forget pauses and strikes: the deployment took a batch."""

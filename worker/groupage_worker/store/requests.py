@@ -1,14 +1,14 @@
 """Data state: payloads, lane queues, manifests and replies."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from groupage import codec, keys
 from groupage.codec import CLIENT_CHARS
-from groupage.contract import DUE_SLOT_MS, LaneInfo, Priority
+from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, LaneInfo, Priority
 from groupage.scripts import Scripts, Settlement, listener_of, load_script
 from groupage_worker.clock import Clock
 from groupage_worker.models import Claim, Settled
@@ -17,11 +17,31 @@ from groupage_worker.store.client import RedisClient
 MANIFEST_TTL_MS = 30 * 86_400_000
 """A manifest outlives every deadline (14 days) and the week that open requests outlive theirs."""
 
+TOMBSTONE_TTL_MS = 86_400_000
+"""How long a finished batch stays sealed: longer than any worker can sleep between two of its calls."""
+
 INBOX_ENTRIES_MAX = 10_000
 """Hints kept for one client; whoever misses some finds its replies by its own sweep."""
 
+LOOK_PAGE = 200
+"""Headers read per look at who still waits."""
+
 PEEK_PRODUCERS = 256
 """Producers looked at for the oldest waiting request; those served next come first."""
+
+
+NOBODY = "0" * CLIENT_CHARS
+"""No client is known for a request that Redis had forgotten; whoever waits finds the reply by its own sweep."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Regained:
+    """One request as the input file has it: its body is canonical, without `model`."""
+
+    custom_id: bytes
+    body: bytes
+    tokens: int
+    line_bytes: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +74,8 @@ class RequestStore:
         self._requeue = load_script("groupage_worker", "requeue")
         self._peek = load_script("groupage_worker", "peek")
         self._split = load_script("groupage_worker", "split_manifest")
+        self._restore = load_script("groupage_worker", "restore")
+        self._note = load_script("groupage_worker", "note")
         self._scripts = Scripts(redis)
 
     async def announce(self, lane: str, info: LaneInfo, limits: Mapping[str, int]) -> None:
@@ -134,17 +156,42 @@ class RequestStore:
         return sum(int(value.partition(b"|")[0]) for value in values if value)
 
     async def forget(self, lane: str, batch: str) -> None:
-        """Delete a manifest that owes nothing any more."""
-        await self._redis.unlink(keys.manifest(lane, batch))
+        """Let a manifest go that owes nothing any more; its seal stays for a day, for claims that come late."""
+        await self._redis.pexpire(keys.manifest(lane, batch), TOMBSTONE_TTL_MS)
 
-    async def payloads(self, lane: str, custom_ids: Sequence[bytes]) -> list[bytes | None]:
-        """Request values, None for whatever was settled meanwhile."""
+    async def any_open(self, lane: str, batch: str) -> bool:
+        """Whether anybody still waits for something that a batch owes."""
+        owed = await self.owed(lane, batch)
+        for start in range(0, len(owed), LOOK_PAGE):
+            page = owed[start : start + LOOK_PAGE]
+            if any(value is not None for value in await self._heads(lane, batch, page)):
+                return True
+        return False
+
+    async def _heads(self, lane: str, batch: str, custom_ids: Sequence[bytes]) -> list[bytes | None]:
+        """Headers of what a batch owes; None for whatever was settled or accepted anew meanwhile."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(keys.manifest(lane, batch), list(custom_ids))
+            for name in custom_ids:
+                pipe.getrange(keys.request(lane, *_parts(name)), 0, codec.HEADER_BYTES_MAX - 1)
+            owed, *heads = await pipe.execute()
+        return [
+            head if entry and head and entry.endswith(head[52:65]) else None
+            for entry, head in zip(owed, heads, strict=True)
+        ]
+
+    async def payloads(self, lane: str, batch: str, custom_ids: Sequence[bytes]) -> list[bytes | None]:
+        """Request values; None for whatever was settled meanwhile, even if its id was accepted anew since."""
         if not custom_ids:
             return []
-        values: list[bytes | None] = await self._redis.mget(
-            [keys.request(lane, *_parts(name)) for name in custom_ids]
-        )
-        return values
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(keys.manifest(lane, batch), list(custom_ids))
+            pipe.mget([keys.request(lane, *_parts(name)) for name in custom_ids])
+            owed, values = await pipe.execute()
+        return [
+            value if entry and value and entry.endswith(value[52:65]) else None
+            for entry, value in zip(owed, values, strict=True)
+        ]
 
     async def headers(self, lane: str, custom_ids: Sequence[bytes]) -> list[codec.Header | None]:
         """Headers of requests, None for whatever is not open."""
@@ -222,6 +269,45 @@ class RequestStore:
             ),
         )
 
+    async def restore(
+        self, lane: str, batch: str, lines: Sequence[Regained], *, deadline_s: float
+    ) -> tuple[int, int, int, int]:
+        """Bring requests of a batch back from its input file.
+
+        Returns:
+            How many were lost and are restored, waited and are claimed, are in a batch already, are settled.
+        """
+        now = self._clock.now_ms()
+        deadline = now + int(deadline_s * 1000)
+        args: list[Any] = [
+            keys.lane_prefix(lane),
+            now,
+            deadline,
+            DUE_SLOT_MS,
+            ORPHAN_TTL_MS,
+            MANIFEST_TTL_MS,
+        ]
+        for line in lines:
+            value = codec.pack_request(
+                line.body,
+                digest=codec.body_hash(line.body),
+                client=NOBODY,
+                deadline_at_ms=deadline,
+                accepted_at_ms=now,
+                tokens=line.tokens,
+                priority=Priority.NORMAL,
+            )
+            args += (*_parts(line.custom_id), line.tokens, line.line_bytes, b"c" + value[1:])
+        counts = await self._restore(self._redis, [keys.load(lane), keys.manifest(lane, batch)], args)
+        restored, taken, elsewhere, settled = (int(n) for n in counts)
+        return restored, taken, elsewhere, settled
+
+    async def manifests(self, lane: str) -> AsyncIterator[str]:
+        """Batches that have a manifest in a lane. Scans the whole server: for recovery only."""
+        head, tail = keys.manifest(lane, "\0").split("\0")
+        async for key in self._redis.scan_iter(match=f"{head}*{tail}", count=1_000):
+            yield key.decode().removeprefix(head).removesuffix(tail)
+
     async def oversized(self, lane: str, *, tokens_max: int) -> list[bytes]:
         """Heads of queues that no deployment of the lane can ever hold."""
         found: list[bytes] = []
@@ -242,7 +328,21 @@ class RequestStore:
 
     async def move_due_cursor(self, lane: str, slot: int) -> None:
         """Remember that every slot up to this one is worked off; later submits go behind it."""
-        await self._redis.hset(keys.load(lane), "due_cursor", slot)
+        await self._note(self._redis, [keys.load(lane)], ["due_cursor", slot])
+
+    async def refuse(self, lane: str, reason: str) -> None:
+        """Accept nothing into a lane until `welcome`; producers are told the reason."""
+        await self._note(self._redis, [keys.load(lane)], ["refused", reason])
+
+    async def welcome(self, lane: str) -> None:
+        """Accept requests again."""
+        await self._redis.hdel(keys.load(lane), "refused")
+
+    async def memory_ratio(self) -> float | None:
+        """Used share of the data server's memory limit; None where it has none, or does not say."""
+        info = await self._redis.info("memory")
+        limit = int(info.get("maxmemory", 0)) if "maxmemory" in info else 0
+        return int(info["used_memory"]) / limit if limit else None
 
     async def filled_slots(self, lane: str, first: int, last: int) -> list[int]:
         """Slots of the deadline wheel from first to last that hold anything."""
@@ -261,9 +361,12 @@ class RequestStore:
         names: list[bytes] = await self._redis.lrange(keys.due_slot(lane, slot), 0, page - 1)
         return names
 
-    async def drop_due(self, lane: str, slot: int, n: int) -> None:
-        """Take the first so many off a slot."""
-        await self._redis.ltrim(keys.due_slot(lane, slot), n, -1)
+    async def drop_due(self, lane: str, slot: int, custom_ids: Sequence[bytes]) -> None:
+        """Take names off a slot, each once; another expirer may be at it too."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in custom_ids:
+                pipe.lrem(keys.due_slot(lane, slot), 1, name)
+            await pipe.execute()
 
 
 def _parts(custom_id: bytes) -> tuple[str, str]:

@@ -1,0 +1,33 @@
+#!lua flags=allow-oom
+-- Notes that a worker is alive and this server's history goes on; freezes the fleet if it does not.
+-- KEYS[1] epoch (hash)
+-- ARGV[1] now (Unix ms)   ARGV[2] run id of the server, '' if unknown   ARGV[3] a new id, should there be none
+-- ARGV[4] id, ARGV[5] number and ARGV[6] beat as this worker saw them last; '' before the first time
+-- RETURNS {id, number, beat, frozen since (Unix ms) or 0, reason}
+-- COST O(1)
+-- INVARIANT number only grows; a history that went back, was lost or belongs to a restarted server is frozen
+local epoch = KEYS[1]
+local now, run_id = ARGV[1], ARGV[2]
+local e = redis.call('HMGET', epoch, 'id', 'number', 'beat', 'run_id', 'frozen_at_ms', 'reason')
+local id, number, beat = e[1], tonumber(e[2] or 0), tonumber(e[3] or 0)
+local seen_number, seen_beat = tonumber(ARGV[5]) or 0, tonumber(ARGV[6]) or 0
+local reason = nil
+if not id then
+  id, reason = ARGV[3], ARGV[4] == '' and 'new' or 'lost'
+elseif number > seen_number and seen_number > 0 then
+  reason = nil -- somebody else has seen it and frozen the fleet already
+elseif ARGV[4] ~= '' and id ~= ARGV[4] then
+  reason = 'replaced'
+elseif beat < seen_beat then
+  reason = 'went_back'
+elseif run_id ~= '' and e[4] and e[4] ~= '' and e[4] ~= run_id then
+  reason = 'restarted'
+end
+if reason then
+  number = math.max(number + 1, seen_number + 1, tonumber(now))
+  redis.call('HSET', epoch, 'id', id, 'number', string.format('%.0f', number), 'frozen_at_ms', now, 'reason', reason)
+  e[5], e[6] = now, reason
+end
+beat = math.max(beat, tonumber(now))
+redis.call('HSET', epoch, 'beat', string.format('%.0f', beat), 'run_id', run_id)
+return {id, string.format('%.0f', number), string.format('%.0f', beat), e[5] or '0', e[6] or ''}

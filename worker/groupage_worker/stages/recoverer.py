@@ -1,0 +1,276 @@
+"""After time travel: look at every region for what Redis forgot, take it back, then let the fleet go on.
+
+Redis may have lost the last second, or everything, while batches run and are billed. Remote batches and input files
+carry our names, so they tell whose they are: a batch without a record gets one, a record that lags behind its remote
+batch catches up, and a manifest without a record gives its requests back to the lane. Until that is done nothing is
+gathered, created or deleted at the service.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+
+from groupage_worker.azure.wire import RemoteBatch, RemoteFile
+from groupage_worker.errors import NotFound, WorkerError
+from groupage_worker.jsonl import LineSplitter, line_frame, unsplice_line
+from groupage_worker.models import RELEASE, Batch, Move
+from groupage_worker.stages.context import Context
+from groupage_worker.stages.giveback import requeue_all
+from groupage_worker.stages.naming import Owner, owner_of_batch, owner_of_file
+from groupage_worker.states import BEFORE_SUBMITTED, BatchState
+from groupage_worker.store.requests import Regained
+
+log = structlog.get_logger("recoverer")
+
+STEP = "recover:fleet"
+
+PAGE = 256
+BYTES_PER_TOKEN = 4
+"""Estimate for bodies that come back from a file: the count that their producer gave is lost."""
+
+
+class Recoverer:
+    """Brings Redis up to what the service knows."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def tick(self) -> bool:
+        """Look at every region; True once the freeze is over.
+
+        A region that does not answer is waited for `recover_wait_s`; then the fleet goes on without it, and its
+        deployments stay paused.
+        """
+        context = self._context
+        if not context.epochs.is_frozen:
+            return True
+        results = await asyncio.gather(*(self._look_at(region) for region in context.azure))
+        away = [region for region, is_done in zip(context.azure, results, strict=True) if not is_done]
+        waited_s = (context.clock.now_ms() - context.epochs.frozen_at_ms) / 1000
+        if away and waited_s < context.settings.retention.recover_wait_s:
+            return False
+        if await self._is_adopting(except_regions=away):
+            return False
+        for region in away:
+            await self._keep_off(region)
+        for lane in context.settings.lanes:
+            await self._reclaim(lane)
+        reason = context.epochs.reason
+        if not await context.epochs.unfreeze():
+            return False
+        log.warning("recoverer.unfrozen", reason=reason, seconds=waited_s)
+        return True
+
+    async def _look_at(self, region: str) -> bool:
+        """Adopt what one region has of ours; False if the region cannot be asked."""
+        context = self._context
+        client, cluster = context.azure[region], context.settings.cluster
+        try:
+            files = {f.id: f async for f in client.list_files() if owner_of_file(cluster, f.name or "")}
+            used: set[str] = set()
+            async for seen in client.list_batches():
+                remote = seen if seen.metadata else await client.get_batch(seen.id)
+                owner = owner_of_batch(cluster, remote.metadata)
+                if owner is None:
+                    continue
+                used.add(remote.input_file_id or "")
+                await self._match(region, remote, owner, files.get(remote.input_file_id or ""))
+            for file in files.values():
+                if file.id not in used:
+                    await self._match_file(region, file)
+        except WorkerError as error:
+            log.warning("recoverer.region_away", region=region, code=error.code)
+            return False
+        return True
+
+    async def _match(self, region: str, remote: RemoteBatch, owner: Owner, file: RemoteFile | None) -> None:
+        """Compare one remote batch with its record."""
+        context = self._context
+        record = await context.batches.read(owner.batch)
+        if record is None:
+            # without its input file it was delivered and cleaned up long ago
+            if file:
+                await self._adopt(region, owner, remote, file)
+            return
+        lags = record.attempt < owner.attempt or (
+            record.attempt == owner.attempt and record.state in BEFORE_SUBMITTED
+        )
+        if record.state is BatchState.SUBMITTED and record.remote_id == remote.id:
+            # a manifest that is shorter than its file has lost requests
+            lags = len(await context.requests.owed(record.lane, record.id)) < record.lines
+        if not lags or record.state not in BEFORE_SUBMITTED | {BatchState.SUBMITTED}:
+            return
+        held = await context.batches.begin(record.id)
+        if held is None:
+            return
+        log.warning("recoverer.record_lagged", batch=record.id, state=record.state.value, remote=remote.id)
+        await context.batches.commit(
+            held,
+            Move(
+                state=BatchState.ADOPTING,
+                fields={
+                    "remote_id": remote.id,
+                    "input_file_id": remote.input_file_id or "",
+                    "submitted_at_ms": remote.created_at_ms or context.clock.now_ms(),
+                },
+                next_attempt=held.attempt < owner.attempt,
+                reason="lagged",
+            ),
+        )
+
+    async def _adopt(self, region: str, owner: Owner, remote: RemoteBatch, file: RemoteFile) -> None:
+        context = self._context
+        lane = remote.metadata.get("groupage_lane", "")
+        deployment = remote.metadata.get("groupage_deployment", "")
+        settings = context.settings
+        known = settings.deployments.get(deployment)
+        if lane not in settings.lanes or known is None or known.region != region:
+            log.error("recoverer.unknown_owner", remote=remote.id, lane=lane, deployment=deployment)
+            context.metrics.worker_error("recoverer", "not_in_settings")
+            return
+        await self._write_record(owner, lane, deployment, file, remote)
+
+    async def _match_file(self, region: str, file: RemoteFile) -> None:
+        """Take an input file back that neither a record nor a remote batch knows."""
+        context = self._context
+        owner = owner_of_file(context.settings.cluster, file.name or "")
+        if owner is None or await context.batches.read(owner.batch) is not None:
+            return
+        first = await self._first_line(region, file)
+        for lane_name, lane in context.settings.lanes.items():
+            url = context.azure[region].line_url(lane.endpoint)
+            for name in lane.deployments:
+                deployment = context.settings.deployments[name]
+                frame = line_frame(url=url, model=deployment.model)[1]
+                if deployment.region == region and frame in first:
+                    await self._write_record(owner, lane_name, name, file, None)
+                    return
+        log.error("recoverer.unknown_owner", file=file.id)
+        context.metrics.worker_error("recoverer", "not_in_settings")
+
+    async def _first_line(self, region: str, file: RemoteFile) -> bytes:
+        splitter = LineSplitter()
+        async with self._context.azure[region].content(file.id) as chunks:
+            async for chunk in chunks:
+                for line in splitter.feed(chunk):
+                    return line
+        return b""
+
+    async def _write_record(
+        self, owner: Owner, lane: str, deployment: str, file: RemoteFile, remote: RemoteBatch | None
+    ) -> None:
+        context = self._context
+        batch = Batch(
+            id=owner.batch,
+            lane=lane,
+            deployment=deployment,
+            state=BatchState.ADOPTING,
+            fence=0,
+            attempt=owner.attempt,
+            epoch=context.epochs.number,
+            remote_id=remote.id if remote else "",
+            input_file_id=file.id,
+            submitted_at_ms=(remote.created_at_ms or context.clock.now_ms()) if remote else 0,
+        )
+        # the reservation shrinks to the estimate once the file is read
+        if await context.batches.adopt(batch, tokens=(file.bytes or 0) // BYTES_PER_TOKEN):
+            log.warning("recoverer.adopted", batch=batch.id, lane=lane, deployment=deployment)
+            context.metrics.adopted(deployment)
+
+    async def _is_adopting(self, *, except_regions: list[str]) -> bool:
+        """Whether some batch still regains its requests; they must not be gathered meanwhile."""
+        context = self._context
+        async for step in context.batches.steps():
+            kind, _, name = step.partition(":")
+            batch = await context.batches.read(name) if kind == "batch" else None
+            if batch is None or batch.state is not BatchState.ADOPTING:
+                continue
+            deployment = context.settings.deployments.get(batch.deployment)
+            if deployment and deployment.region not in except_regions:
+                return True
+        return False
+
+    async def _keep_off(self, region: str) -> None:
+        """No new batch to a region that was not looked at."""
+        context = self._context
+        for name, deployment in context.settings.deployments.items():
+            if deployment.region == region:
+                first_s = context.settings.submit.circuit_pause_s
+                await context.pause(name, reason="region_away", first_s=first_s)
+
+    async def _reclaim(self, lane: str) -> None:
+        """Give requests back to the lane whose batch has no record any more."""
+        context = self._context
+        async for name in context.requests.manifests(lane):
+            record = await context.batches.read(name)
+            if record is None or record.state is BatchState.CLOSED:
+                ghost = Batch(id=name, lane=lane, deployment="", state=BatchState.CLOSED, fence=0)
+                requeued = await requeue_all(context, ghost, attempts=0, reason="lost_record")
+                await context.requests.forget(lane, name)
+                if requeued:
+                    log.warning("recoverer.reclaimed", batch=name, lane=lane, requests=requeued)
+
+    async def step(self, batch: Batch) -> Move:
+        """adopting: regain the requests of one batch from its input file, then follow it like any other."""
+        context = self._context
+        counts = [0, 0, 0, 0]
+        lines = tokens = 0
+        try:
+            async for page in self._pages(batch):
+                lines += len(page)
+                tokens += sum(line.tokens for line in page)
+                done = await context.requests.restore(
+                    batch.lane, batch.id, page, deadline_s=context.lane(batch).deadline_s
+                )
+                counts = [total + n for total, n in zip(counts, done, strict=True)]
+        except NotFound:
+            log.error("recoverer.input_gone", batch=batch.id)  # noqa: TRY400 - the traceback says nothing
+            context.metrics.worker_error("recoverer", "file_gone")
+        restored, taken, elsewhere, settled = counts
+        log.warning(
+            "recoverer.requests_regained",
+            batch=batch.id,
+            lane=batch.lane,
+            restored=restored,
+            taken=taken,
+            elsewhere=elsewhere,
+            settled=settled,
+        )
+        fields: dict[str, str | int] = {"lines": lines, "tokens": tokens, "epoch": context.epochs.number}
+        if batch.remote_id:
+            return Move(state=BatchState.SUBMITTED, fields=fields, reservation=tokens, reason="adopted")
+        if lines == 0:
+            return Move(
+                state=BatchState.CLEANING, fields={"outcome": "empty"}, reservation=RELEASE, reason="empty"
+            )
+        # an upload without a create, as far as anyone can see yet
+        fields |= {"intent_at_ms": context.clock.now_ms(), "looks": 0, "fenced_at_ms": 0}
+        return Move(state=BatchState.RESOLVING, fields=fields, reason="adopted")
+
+    async def _pages(self, batch: Batch) -> AsyncIterator[list[Regained]]:
+        """The requests of an input file, a page at a time."""
+        model = self._context.deployment(batch).model
+        splitter = LineSplitter()
+        page: list[Regained] = []
+        async with self._context.client(batch).content(batch.input_file_id) as chunks:
+            async for chunk in chunks:
+                for line in splitter.feed(chunk):
+                    parts = unsplice_line(line, model=model)
+                    if parts is None:
+                        self._context.metrics.worker_error("recoverer", "strange_line")
+                        continue
+                    name, body = parts
+                    page.append(
+                        Regained(
+                            custom_id=name,
+                            body=body,
+                            tokens=max(1, len(body) // BYTES_PER_TOKEN),
+                            line_bytes=len(line) + 1,
+                        )
+                    )
+                    if len(page) == PAGE:
+                        yield page
+                        page = []
+        if page:
+            yield page
