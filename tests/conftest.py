@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from groupage.connect import connect
 from groupage_emulator.redis_server import EmbeddedRedis
+
 pytest.register_assert_rewrite("tests.support")
 
 from tests.support.clock import ManualClock  # noqa: E402 - rewriting comes first

@@ -137,7 +137,9 @@ async def test_a_file_that_never_fits_is_halved_when_refused_late(
     async with running_fleet(redis, clock, config=config, tokens=1_000) as fleet:
         ids = await fleet.submit(40, tokens=20, text="x" * 200)
         await fleet.settle_all()
-        assert {i: r.status for i, r in (await fleet.replies()).items()} == dict.fromkeys(ids, Status.SUCCEEDED)
+        assert {i: r.status for i, r in (await fleet.replies()).items()} == dict.fromkeys(
+            ids, Status.SUCCEEDED
+        )
         assert fleet.emulator.journal.summary().billed_twice() == {}
 
 
@@ -190,7 +192,7 @@ async def test_two_expirers_lose_no_deadline(fleet: Fleet, monkeypatch: pytest.M
     ids = [name for _ in range(12) for name in await fleet.submit(100, deadline_s=20)]
     await fleet.advance(60)
     slow, fast = Expirer(fleet.context), Expirer(fleet.context)
-    drop = fleet.requests.drop_due
+    drop = fleet.wheel.drop
     interrupted = []
 
     async def drop_late(*args: object) -> None:
@@ -199,7 +201,7 @@ async def test_two_expirers_lose_no_deadline(fleet: Fleet, monkeypatch: pytest.M
             await fast.tick(LANE)
         await drop(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(fleet.requests, "drop_due", drop_late)
+    monkeypatch.setattr(fleet.wheel, "drop", drop_late)
     await slow.tick(LANE)
     await slow.tick(LANE)
     assert set(await fleet.replies()) == set(ids)

@@ -21,7 +21,7 @@ from groupage_worker.models import Batch
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.settings import Settings
 from groupage_worker.stages.context import Context
-from groupage_worker.store import BatchStore, Epochs, RequestStore
+from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
 from tests.support.clock import ManualClock
 from tests.support.requests import submit
 
@@ -90,6 +90,8 @@ class Fleet:
         self.redis, self.emulator, self.settings, self.clock = redis, emulator, settings, clock
         self.batches = BatchStore(redis, clock=clock, closed_s=settings.retention.closed_s)
         self.requests = RequestStore(redis, clock=clock)
+        self.wheel = DeadlineWheel(redis)
+        self.admission = Admission(redis, clock=clock)
         self.epochs = Epochs([redis], clock=clock)
         self.metrics = Metrics(CollectorRegistry())
         self.azure = {
@@ -100,6 +102,7 @@ class Fleet:
             settings=settings,
             batches=self.batches,
             requests=self.requests,
+            wheel=self.wheel,
             epochs=self.epochs,
             azure=self.azure,
             clock=clock,
@@ -112,7 +115,7 @@ class Fleet:
         """Announce the lanes, schedule what is periodic, and look at every region once."""
         for name, lane in self.settings.lanes.items():
             info = LaneInfo(endpoint=lane.endpoint, reply_ttl_s=lane.reply_ttl_s)
-            await self.requests.announce(name, info, {"max_open_requests": lane.open_requests_max})
+            await self.admission.announce(name, info, {"max_open_requests": lane.open_requests_max})
         await self.pipeline.beat()
         await self.batches.reschedule("recover:fleet", heavy=True, at_ms=self.clock.now_ms())
         await self.pipeline.run("recover:fleet", heavy=True)

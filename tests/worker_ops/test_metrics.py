@@ -16,7 +16,7 @@ from groupage_worker.collector import FleetCollector
 from groupage_worker.labels import CODES, OTHER, code_label, outcome_label
 from groupage_worker.metrics import LINE_OUTCOMES, Metrics
 from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
-from groupage_worker.stages.deliverer import Tally
+from groupage_worker.stages.delivery import Tally
 from groupage_worker.states import BatchState
 
 UNITS = ("seconds", "bytes", "tokens", "usd", "requests", "ratio", "lines")

@@ -33,7 +33,7 @@ from groupage_worker.quota import usable_tokens
 from groupage_worker.settings import Settings
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.spool import remove_abandoned
-from groupage_worker.store import BatchStore, Epochs, RequestStore
+from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
 
@@ -70,6 +70,7 @@ class App:
         )
         self._batches = BatchStore(self._control, clock=self._clock, closed_s=settings.retention.closed_s)
         self._requests = RequestStore(self._data, clock=self._clock)
+        self._admission = Admission(self._data, clock=self._clock)
         redis = settings.redis
         is_one = redis.data.get_secret_value() == redis.control.get_secret_value()
         servers: list[RedisClient] = [self._control] if is_one else [self._control, self._data]
@@ -152,7 +153,7 @@ class App:
                 "max_open_bytes": lane.open_bytes_max,
                 "max_producer_requests": lane.producer_requests_max,
             }
-            await self._requests.announce(name, info, limits)
+            await self._admission.announce(name, info, limits)
 
     def _limits(self) -> dict[str, int]:
         """Deployment -> tokens that may be reserved."""
@@ -206,6 +207,7 @@ class App:
             settings=self._settings,
             batches=self._batches,
             requests=self._requests,
+            wheel=DeadlineWheel(self._data),
             epochs=self._epochs,
             azure=azure,
             clock=self._clock,
@@ -219,15 +221,15 @@ class App:
 
     async def _guard_memory(self) -> None:
         """Close the door while Redis is nearly full: the way out needs the rest."""
-        ratio = await self._requests.memory_ratio()
+        ratio = await self._admission.memory_ratio()
         is_full = ratio is not None and ratio >= self._settings.redis.memory_stop_ratio
         if is_full and not self._is_full:
             log.error("app.redis_nearly_full", used_ratio=ratio)
         for lane in self._settings.lanes:
             if is_full:
-                await self._requests.refuse(lane, "redis_memory")
+                await self._admission.refuse(lane, "redis_memory")
             elif self._is_full is not False:
-                await self._requests.welcome(lane)
+                await self._admission.welcome(lane)
         self._is_full = is_full
 
     async def _observe(self, collector: FleetCollector) -> None:

@@ -18,7 +18,8 @@ from groupage.errors import InvalidRequest
 from groupage_worker import endpoints
 from groupage_worker.errors import ConfigurationError
 from groupage_worker.problems import nearest
-from groupage_worker.settings import EXPIRES_AFTER_S, LaneSettings, RegionSettings, Settings, read_secret
+from groupage_worker.secretfile import read_secret
+from groupage_worker.settings import EXPIRES_AFTER_S, LaneSettings, RegionSettings, Settings
 
 TOKENS_MIN = 1_000
 """A quota below one short prompt can never send anything; the smallest documented one is 30 K

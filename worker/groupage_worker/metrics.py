@@ -70,9 +70,6 @@ class Metrics:
     def _counter(self, name: str, question: str, *labels: str) -> Counter:
         return Counter(f"groupage_{name}", question, labels, registry=self.registry)
 
-    def _gauge(self, name: str, question: str, *labels: str) -> Gauge:
-        return Gauge(f"groupage_{name}", question, labels, registry=self.registry)
-
     def _histogram(self, name: str, question: str, buckets: Iterable[float], *labels: str) -> Histogram:
         return Histogram(f"groupage_{name}", question, labels, registry=self.registry, buckets=tuple(buckets))
 
@@ -177,7 +174,9 @@ class Metrics:
         self._errors = self._counter(
             "worker_errors_total", "Which errors did the worker survive?", "where", "code"
         )
-        self._spool = self._gauge("spool_bytes", "How much disk do spooled input files take?")
+        self._spool = Gauge(
+            "groupage_spool_bytes", "How much disk do spooled input files take?", registry=self.registry
+        )
         self._stall = self._histogram(
             "loop_stall_seconds", "How long did the event loop not answer?", _STALL_BUCKETS_S
         )

@@ -4,6 +4,7 @@ import dataclasses
 import secrets
 from collections.abc import Mapping
 
+from groupage.contract import Priority
 from groupage_worker.states import HEAVY, BatchState
 
 KEEP = "keep"
@@ -157,3 +158,32 @@ class Settled:
     def settled(self) -> int:
         """How many were settled now."""
         return len(self.waits_s)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Regained:
+    """One request as the input file has it: its body is canonical, without `model`."""
+
+    custom_id: bytes
+    body: bytes
+    tokens: int
+    line_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What waits in one priority of a lane."""
+
+    requests: int = 0
+    tokens: int = 0
+    oldest_at_ms: int = 0
+    largest_tokens: int = 0
+    smallest_tokens: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LaneLoad:
+    """Counters of a lane as the scripts keep them, and what waits by priority."""
+
+    counters: Mapping[str, int]
+    waiting: Mapping[Priority, Waiting]

@@ -2,29 +2,56 @@
 
 Deployments pull: one with room takes a slice of its quota from the lanes it serves. Slices, because quota comes
 back only when a whole batch ends; in tokens, because that is what the quota counts (performance.md, 2026-11-20).
+How large a slice is, is learned (`scheduling.learning`); what has become too late for a plain pull is decided in
+`scheduling.deadlines`, what has gone to the wrong place in `scheduling.moves`.
 """
 
 import dataclasses
+import heapq
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from groupage.contract import Priority
-from groupage_worker.scheduling.learning import Learned
 
-SLICE_REQUESTS_MIN = 10
+SLICE_REQUESTS_MIN: Final = 10
 """A slice holds at least this many average requests (performance.md, small quotas, 2026-11-20)."""
 
-RESERVED_RATIO = 0.1
+RESERVED_RATIO: Final = 0.1
 """Share of each batch that lower priorities keep while a higher one has a backlog, so that none starves."""
+
+URGENT_RATIO: Final = 0.1
+"""Share of a quota that only urgent requests may use while a lane has any (performance-details.md 2.4, 2026-11-20)."""
+
+PROBE_RATIO: Final = 0.02
+"""Share of its quota that a deployment under suspicion gets (performance-details.md 2.7 rule 9, 2026-11-20)."""
+
+CRUMB_RATIO: Final = 0.5
+"""Less than this share of a slice is no batch while more waits: wait until more room is free (the same, rule 3)."""
+
+EXPLORE_RATIO: Final = 0.05
+"""Share of the pulls at light load that go to another deployment than the best, to learn of it."""
+
+LINGER_RATIO: Final = 0.05
+LINGER_MIN_S: Final = 10.0
+LINGER_MAX_S: Final = 300.0
+"""Linger: a share of the best expected completion, in bounds (performance-details.md 2.6, 2026-11-20)."""
+
+URGENT_LINGER_S: Final = 5.0
+"""Urgent requests wait only for the others of their burst."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LaneDemand:
-    """What waits in a lane.
+    """What waits in a lane, in tokens as estimated at the door.
 
     Attributes:
+        requests: All of them, the urgent ones included; `tokens` likewise.
         oldest_wait_s: How long the oldest waiting request has waited.
         smallest_tokens: Smallest request at the head of any queue; nothing smaller can be taken now.
+        largest_tokens: Largest of these heads.
+        urgent_tokens: What of it is urgent; `urgent_wait_s` and `urgent_smallest_tokens` as above, of these.
+        keeps_reserve: Whether urgent requests were seen lately, so that a share of each quota is kept for them.
     """
 
     requests: int
@@ -32,34 +59,54 @@ class LaneDemand:
     oldest_wait_s: float
     smallest_tokens: int
     largest_tokens: int
+    urgent_tokens: int = 0
+    urgent_wait_s: float = 0.0
+    urgent_smallest_tokens: int = 0
+    keeps_reserve: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Supply:
-    """One deployment that serves the lane.
+    """One deployment that serves the lane, in tokens as the service counts them.
 
     Attributes:
         limit_tokens: What may be reserved in all.
         reserved_tokens: What is.
         is_paused: Whether it takes no new batch now.
+        slices: A batch takes the limit / slices, as learned; 0: as the caller says for all.
+        token_ratio: Tokens to reserve for an estimated one, safety margin included.
+        residence_s: Mean time of a batch there, seconds; 0 while nothing is known.
+        oldest_age_s: Age of the oldest batch there: one that is stuck ends nothing, so its mean never learns.
+        is_suspect: Its circuit lets one small batch through, to see whether it works.
     """
 
     name: str
     limit_tokens: int
     reserved_tokens: int
     is_paused: bool
-    learned: Learned = Learned()
     slices: int = 0
+    token_ratio: float = 1.0
+    residence_s: float = 0.0
     oldest_age_s: float = 0.0
+    is_suspect: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pull:
-    """A deployment takes up to so many tokens; `reason` is `slice`, `linger` or `full`."""
+    """A deployment takes up to so many estimated tokens.
+
+    Attributes:
+        tokens: To claim, as estimated.
+        reserve_tokens: To reserve, as the service will count them.
+        reason: `slice`, `linger`, `urgent`, `probe` or `explore`.
+        is_urgent: Only urgent requests go in.
+    """
 
     deployment: str
     tokens: int
+    reserve_tokens: int
     reason: str
+    is_urgent: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +123,12 @@ def slice_tokens(limit_tokens: int, *, slices: int, mean_tokens: float, largest_
     return min(limit_tokens, max(1, wanted))
 
 
+def linger_s(residences_s: Sequence[float]) -> float:
+    """How long a part-full batch waits for more, given the mean times of the deployments that are known."""
+    best = min((r for r in residences_s if r > 0), default=0.0)
+    return min(LINGER_MAX_S, max(LINGER_MIN_S, LINGER_RATIO * best))
+
+
 def plan_pulls(
     demand: LaneDemand,
     supplies: Sequence[Supply],
@@ -83,46 +136,126 @@ def plan_pulls(
     slices: int,
     linger_s: float,
     lines_max: int,
+    tokens_max: int = 2**53,
+    draw: float = 1.0,
 ) -> list[Pull]:
     """Decide which batches to open for a lane now.
 
-    While a whole slice waits, every deployment with room for one pulls; the rest goes when its oldest request has
-    lingered long enough, or when it fills a file by its number of lines.
+    While a whole slice waits, every deployment with room for one pulls, the one with the best expected completion
+    first; the rest goes when its oldest request has lingered, or when it fills a file. Urgent requests go first, in
+    batches of their own, and may use the room that is kept for them.
+
+    Args:
+        demand: What waits.
+        supplies: The lane's deployments.
+        slices: Slices of a quota where nothing was learned.
+        linger_s: Longest wait of the oldest request, seconds.
+        lines_max: Most requests of one file.
+        tokens_max: Most estimated tokens of one file, by its bytes.
+        draw: A random number in 0..1; a small one makes a part-full batch explore.
 
     Returns:
-        Pulls whose tokens sum to no more than what waits, and per deployment to no more than its room.
+        Pulls whose tokens sum to no more than what waits, and whose reservations sum per deployment to no more than
+        its room.
     """
-    pulls: list[Pull] = []
     if demand.requests == 0:
-        return pulls
+        return []
     mean = max(1.0, demand.tokens / demand.requests)
-    left = demand.tokens
-    free = {s.name: max(0, s.limit_tokens - s.reserved_tokens) for s in supplies if not s.is_paused}
-    by_name = {s.name: s for s in supplies}
-    while left > 0:
-        fitting = [name for name, room in free.items() if room >= demand.smallest_tokens and room > 0]
-        if not fitting:
-            break
-        name = max(fitting, key=lambda n: (free[n] / by_name[n].limit_tokens, free[n], n))
+    plan = _Plan(demand, supplies, slices=slices, mean=mean, cap=min(tokens_max, max(1, int(lines_max * mean))))
+    if demand.urgent_tokens and demand.urgent_wait_s >= min(linger_s, URGENT_LINGER_S):
+        plan.urgent()
+    plan.probes()
+    plan.normal(is_due=demand.oldest_wait_s >= linger_s, draw=draw)
+    return plan.pulls
+
+
+class _Plan:
+    """One planning run: what is left, and the room of each deployment, shrink as pulls are made."""
+
+    def __init__(
+        self, demand: LaneDemand, supplies: Sequence[Supply], *, slices: int, mean: float, cap: int
+    ) -> None:
+        self._demand, self._mean, self._cap, self._slices = demand, mean, cap, slices
+        self._left = demand.tokens
+        self.pulls: list[Pull] = []
+        open_supplies = [s for s in supplies if not s.is_paused and s.limit_tokens > s.reserved_tokens]
+        self._supplies = [s for s in open_supplies if not s.is_suspect]
+        self._suspects = [s for s in open_supplies if s.is_suspect]
+        self._room = {s.name: s.limit_tokens - s.reserved_tokens for s in open_supplies}
+
+    def urgent(self) -> None:
+        """All urgent requests, to the best deployment that has room, reserve included; then to the next."""
+        left = self._demand.urgent_tokens
+        for supply in sorted(self._supplies, key=self._score):
+            take = min(left, self._cap, int(self._room[supply.name] / supply.token_ratio))
+            if left > 0 and take >= self._demand.urgent_smallest_tokens:
+                self._pull(supply, take, "urgent", is_urgent=True)
+                left -= take
+
+    def probes(self) -> None:
+        """One small batch for each deployment under suspicion."""
+        for supply in self._suspects:
+            take = max(int(PROBE_RATIO * supply.limit_tokens / supply.token_ratio), self._demand.smallest_tokens)
+            take = min(take, self._left, self._cap, int(self._room[supply.name] / supply.token_ratio))
+            if take >= max(1, self._demand.smallest_tokens):
+                self._pull(supply, take, "probe")
+
+    def normal(self, *, is_due: bool, draw: float) -> None:
+        """Slices, and the rest if it is due."""
+        if self._demand.keeps_reserve:
+            for supply in self._supplies:
+                self._room[supply.name] -= int(URGENT_RATIO * supply.limit_tokens)
+        smallest = max(1, self._demand.smallest_tokens)
+        heap = [
+            (self._score(s), s.name, s)
+            for s in self._supplies
+            if self._room[s.name] >= smallest * s.token_ratio
+        ]
+        heapq.heapify(heap)
+        while heap and self._left > 0:
+            _, name, supply = heapq.heappop(heap)
+            fits = int(self._room[name] / supply.token_ratio)
+            size = self._slice(supply, fits)
+            take = min(size, self._left, fits)
+            if take < max(smallest, 1) or (take < CRUMB_RATIO * size and take < self._left):
+                continue
+            if take < size and take == self._left:
+                if not is_due:
+                    continue
+                if draw < EXPLORE_RATIO and heap:
+                    # the best one steps back; any other may get this one
+                    _, name, supply = heap[int(draw / EXPLORE_RATIO * len(heap))]
+                    take = min(take, int(self._room[name] / supply.token_ratio))
+                    self._pull(supply, take, "explore")
+                    return
+                self._pull(supply, take, "linger")
+            else:
+                self._pull(supply, take, "slice")
+            heapq.heappush(heap, (self._score(supply), name, supply))
+
+    def _slice(self, supply: Supply, fits: int) -> int:
         size = slice_tokens(
-            by_name[name].limit_tokens,
-            slices=by_name[name].slices or slices,
-            mean_tokens=mean,
-            largest_tokens=min(demand.largest_tokens, free[name]),
+            int(supply.limit_tokens / supply.token_ratio),
+            slices=supply.slices or self._slices,
+            mean_tokens=self._mean,
+            largest_tokens=min(self._demand.largest_tokens, fits),
         )
-        size = min(size, max(1, int(lines_max * mean)))
-        take = min(size, left, free[name])
-        is_due = demand.oldest_wait_s >= linger_s
-        if left < size and not is_due:
-            break
-        if take < size / 2 and take < left:
-            # never a crumb into a nearly full quota: wait until half a slice is free
-            del free[name]
-            continue
-        pulls.append(Pull(deployment=name, tokens=take, reason="slice" if left >= size else "linger"))
-        free[name] -= take
-        left -= take
-    return pulls
+        return min(size, self._cap)
+
+    def _score(self, supply: Supply) -> tuple[float, float, str]:
+        """Expected completion there; the emptier one where nothing is known."""
+        used = 1 - self._room[supply.name] / supply.limit_tokens
+        return max(supply.residence_s, supply.oldest_age_s) * (1 + used), used, supply.name
+
+    def _pull(self, supply: Supply, take: int, reason: str, *, is_urgent: bool = False) -> None:
+        reserve = min(self._room[supply.name], math.ceil(take * supply.token_ratio))
+        self._room[supply.name] -= reserve
+        self._left -= take
+        self.pulls.append(
+            Pull(
+                deployment=supply.name, tokens=take, reserve_tokens=reserve, reason=reason, is_urgent=is_urgent
+            )
+        )
 
 
 def share_by_priority(tokens: int, waiting: Mapping[Priority, int]) -> list[tuple[Priority, int]]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from groupage.contract import DEADLINE_S_MAX, LANE_PATTERN, Endpoint
-from groupage_worker.errors import ConfigurationError
+from groupage_worker.secretfile import read_secret
 
 LINES_MAX = 99_999
 """Requests in one input file: 'under 100,000' (azure-batch.md 6.1, 2026-11-20)."""
@@ -29,27 +29,6 @@ EXPIRES_AFTER_S = 1_209_600
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=rf"^{LANE_PATTERN.pattern}$")]
-
-
-def read_secret(path: Path, place: str) -> SecretStr:
-    """Read a secret from a mounted file, without the newline that editors leave.
-
-    Args:
-        path: The file.
-        place: Which setting names it, for the sentence of the error.
-
-    Raises:
-        ConfigurationError: If the file cannot be read, is not UTF-8 or is empty. Its path is not repeated: whoever
-            puts the secret itself there shall not find it in the logs.
-    """
-    try:
-        secret = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "not UTF-8 text"
-        raise ConfigurationError([f"{place}: the file cannot be read ({reason})"]) from None
-    if not secret:
-        raise ConfigurationError([f"{place}: the file is empty; it must hold the secret and nothing else"])
-    return SecretStr(secret)
 
 
 class Group(BaseModel):

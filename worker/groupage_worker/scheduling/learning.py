@@ -24,7 +24,7 @@ SLICE_BATCHES: Final = 4
 """Batches of the present size that must have ended before it changes again (the same table)."""
 
 TARGET: Final = 0.6
-STEP: Final = 2.0
+STEP: Final = 3.0
 KEEP_BELOW: Final = 0.7
 KEEP_ABOVE: Final = 1.4
 WEIGHT: Final = 0.1

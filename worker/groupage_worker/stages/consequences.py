@@ -29,8 +29,10 @@ async def give_back(context: Context, batch: Batch, code: str) -> Move:
     return Move(state=BatchState.REQUEUEING, fields={"last_error": code}, reason=code)
 
 
-async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:  # noqa: C901 - one case a word of Next
+async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:
     """The move that a verdict leads to, pauses of the deployment included."""
+    # the same code twice in a row may mean something else than once
+    what = verdict.again if batch.last_error == verdict.code else verdict.next
     log.warning(
         "consequences.batch_refused",
         batch=batch.id,
@@ -38,60 +40,94 @@ async def follow(context: Context, batch: Batch, verdict: Verdict) -> Move:  # n
         deployment=batch.deployment,
         attempt=batch.attempt,
         code=verdict.code,
-        next=verdict.next.value,
+        next=what.value,
     )
-    # the same code twice in a row may mean something else than once
-    step = verdict.again if batch.last_error == verdict.code else verdict.next
-    context.metrics.refused(batch.deployment, verdict.code, step.value)
+    context.metrics.refused(batch.deployment, verdict.code, what.value)
+    return await _HANDLERS[what](context, batch, verdict)
+
+
+async def _wait_quota(context: Context, batch: Batch, verdict: Verdict) -> Move:
+    """Keep the file and create again later, unless it can never fit."""
     fields: dict[str, str | int] = {"last_error": verdict.code}
-    submit = context.settings.submit
-    was_created = batch.state is BatchState.SUBMITTED
-    match step:
-        case Next.WAIT_QUOTA:
-            if await _never_fits(context, batch):
-                return Move(
-                    state=BatchState.SPLITTING,
-                    fields={**fields, "bad_lines": "", "cut": "", "suspects": ""},
-                    reason=verdict.code,
-                )
-            fields["quota_refusals"] = batch.quota_refusals + 1
-            wait = await context.pause(batch.deployment, reason=verdict.code, first_s=submit.quota_pause_s)
-            return _again(BatchState.UPLOADED, fields, after_s=wait, is_next=was_created, code=verdict.code)
-        case Next.RETRY:
-            fields["retries"] = batch.retries + 1
-            if batch.attempt >= ATTEMPTS_MAX:
-                return await give_back(context, batch, verdict.code)
-            wait = backoff_s(batch.retries)
-            state = BatchState.SEALED if batch.state is BatchState.UPLOADING else BatchState.UPLOADED
-            return _again(state, fields, after_s=wait, is_next=was_created, code=verdict.code)
-        case Next.FREE_FILES:
-            # nothing new is uploaded here until finished batches have given their files up, which they do at once
-            await _clean_now(context, batch)
-            wait = await context.pause(batch.deployment, reason=verdict.code, first_s=submit.circuit_pause_s)
-            return _again(BatchState.SEALED, fields, after_s=wait, is_next=was_created, code=verdict.code)
-        case Next.REUPLOAD:
-            if batch.attempt >= ATTEMPTS_MAX:
-                return await give_back(context, batch, verdict.code)
-            fields["input_file_id"] = ""
-            return _again(BatchState.SEALED, fields, after_s=0.0, is_next=True, code=verdict.code)
-        case Next.REROUTE:
-            return await give_back(context, batch, verdict.code)
-        case Next.SPLIT:
-            fields["bad_lines"] = ",".join(str(line) for line in verdict.lines)
-            fields["bad_message"] = verdict.reason
-            fields["cut"] = fields["suspects"] = ""
-            return Move(state=BatchState.SPLITTING, fields=fields, reason=verdict.code)
-        case Next.RESOLVE:
-            return Move(state=BatchState.RESOLVING, fields=fields, reason=verdict.code)
-        case Next.QUARANTINE:
-            log.error("consequences.quarantined", batch=batch.id, code=verdict.code)
-            return Move(
-                state=BatchState.QUARANTINED,
-                after_s=QUARANTINE_LOOK_S,
-                fields=fields,
-                reservation=RELEASE,
-                reason=verdict.code,
-            )
+    if await _never_fits(context, batch):
+        fields |= {"bad_lines": "", "cut": "", "suspects": ""}
+        return Move(state=BatchState.SPLITTING, fields=fields, reason=verdict.code)
+    fields["quota_refusals"] = batch.quota_refusals + 1
+    first_s = context.settings.submit.quota_pause_s
+    wait = await context.pause(batch.deployment, reason=verdict.code, first_s=first_s)
+    return _again(batch, BatchState.UPLOADED, fields, after_s=wait, code=verdict.code)
+
+
+async def _retry(context: Context, batch: Batch, verdict: Verdict) -> Move:
+    """The same again, a few times."""
+    if batch.attempt >= ATTEMPTS_MAX:
+        return await give_back(context, batch, verdict.code)
+    fields: dict[str, str | int] = {"last_error": verdict.code, "retries": batch.retries + 1}
+    state = BatchState.SEALED if batch.state is BatchState.UPLOADING else BatchState.UPLOADED
+    return _again(batch, state, fields, after_s=backoff_s(batch.retries), code=verdict.code)
+
+
+async def _free_files(context: Context, batch: Batch, verdict: Verdict) -> Move:
+    """Upload again once finished batches have given their files up, which they do at once."""
+    await _clean_now(context, batch)
+    first_s = context.settings.submit.circuit_pause_s
+    wait = await context.pause(batch.deployment, reason=verdict.code, first_s=first_s)
+    return _again(batch, BatchState.SEALED, {"last_error": verdict.code}, after_s=wait, code=verdict.code)
+
+
+async def _reupload(context: Context, batch: Batch, verdict: Verdict) -> Move:
+    """The next attempt, with a fresh file."""
+    if batch.attempt >= ATTEMPTS_MAX:
+        return await give_back(context, batch, verdict.code)
+    fields: dict[str, str | int] = {"last_error": verdict.code, "input_file_id": "", "remote_id": ""}
+    fields |= {"remote_status": "", "uploads": 0}
+    return Move(state=BatchState.SEALED, fields=fields, next_attempt=True, reason=verdict.code)
+
+
+async def _reroute(context: Context, batch: Batch, verdict: Verdict) -> Move:
+    """Every request back to its lane; the deployment is paused."""
+    return await give_back(context, batch, verdict.code)
+
+
+async def _split(_context: Context, _batch: Batch, verdict: Verdict) -> Move:
+    """Find the bad line."""
+    fields: dict[str, str | int] = {
+        "last_error": verdict.code,
+        "bad_lines": ",".join(str(line) for line in verdict.lines),
+        "bad_message": verdict.reason,
+        "cut": "",
+        "suspects": "",
+    }
+    return Move(state=BatchState.SPLITTING, fields=fields, reason=verdict.code)
+
+
+async def _resolve(_context: Context, _batch: Batch, verdict: Verdict) -> Move:
+    """Find out whether the batch exists."""
+    return Move(state=BatchState.RESOLVING, fields={"last_error": verdict.code}, reason=verdict.code)
+
+
+async def _quarantine(_context: Context, batch: Batch, verdict: Verdict) -> Move:
+    """Keep everything; nothing is enqueued at the service, so the quota is free."""
+    log.error("consequences.quarantined", batch=batch.id, code=verdict.code)
+    return Move(
+        state=BatchState.QUARANTINED,
+        after_s=QUARANTINE_LOOK_S,
+        fields={"last_error": verdict.code},
+        reservation=RELEASE,
+        reason=verdict.code,
+    )
+
+
+_HANDLERS = {
+    Next.WAIT_QUOTA: _wait_quota,
+    Next.RETRY: _retry,
+    Next.FREE_FILES: _free_files,
+    Next.REUPLOAD: _reupload,
+    Next.REROUTE: _reroute,
+    Next.SPLIT: _split,
+    Next.RESOLVE: _resolve,
+    Next.QUARANTINE: _quarantine,
+}
 
 
 async def _never_fits(context: Context, batch: Batch) -> bool:
@@ -119,8 +155,10 @@ async def _clean_now(context: Context, batch: Batch) -> None:
 
 
 def _again(
-    state: BatchState, fields: dict[str, str | int], *, after_s: float, is_next: bool, code: str
+    batch: Batch, state: BatchState, fields: dict[str, str | int], *, after_s: float, code: str
 ) -> Move:
+    """The same file or batch once more; a new attempt if there was a remote batch already."""
+    is_next = batch.state is BatchState.SUBMITTED
     if is_next:
         fields |= {"remote_id": "", "remote_status": "", "uploads": 0}
     return Move(state=state, after_s=after_s, fields=fields, next_attempt=is_next, reason=code)

@@ -28,22 +28,22 @@ class Expirer:
 
     async def tick(self, lane: str) -> int:
         """Work off the slots that have passed since the last tick; returns how many requests expired."""
-        requests, clock = self._context.requests, self._context.clock
-        cursor = await requests.due_cursor(lane)
+        wheel, clock = self._context.wheel, self._context.clock
+        cursor = await wheel.cursor(lane)
         # a slot is worked off once all of it has passed
         last = min(clock.now_ms() // DUE_SLOT_MS - 1, cursor + SLOTS_PER_TICK)
         expired = 0
-        for slot in await requests.filled_slots(lane, cursor + 1, last):
+        for slot in await wheel.filled_slots(lane, cursor + 1, last):
             expired += await self._work_off(lane, slot)
         if last > cursor:
-            await requests.move_due_cursor(lane, last)
+            await wheel.move_cursor(lane, last)
         if expired:
             log.info("expirer.expired", lane=lane, requests=expired)
         return expired
 
     async def _work_off(self, lane: str, slot: int) -> int:
         context, expired = self._context, 0
-        while page := await context.requests.due_page(lane, slot, page=PAGE):
+        while page := await context.wheel.page_of(lane, slot, page=PAGE):
             headers = await context.requests.headers(lane, page)
             now = context.clock.now_ms()
             settlements = [
@@ -71,5 +71,5 @@ class Expirer:
             done = await context.requests.settle(lane, None, settlements, reply_ttl_s=ttl_s)
             context.metrics.settled(lane, "", Status.EXPIRED.value, done.settled)
             expired += done.settled
-            await context.requests.drop_due(lane, slot, page)
+            await context.wheel.drop(lane, slot, page)
         return expired

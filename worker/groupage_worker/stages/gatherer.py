@@ -9,12 +9,11 @@ import structlog
 from groupage.contract import Priority, ReplyError, Status
 from groupage.scripts import Settlement
 from groupage_worker.jsonl import line_overhead
-from groupage_worker.models import RELEASE, Batch, Move, new_batch_id
+from groupage_worker.models import RELEASE, Batch, LaneLoad, Move, new_batch_id
 from groupage_worker.results import error_reply
 from groupage_worker.routing import LaneDemand, Pull, Supply, plan_pulls, share_by_priority
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState
-from groupage_worker.store.requests import LaneLoad
 
 log = structlog.get_logger("gatherer")
 

@@ -14,12 +14,11 @@ import structlog
 from groupage_worker.azure.wire import RemoteBatch, RemoteFile
 from groupage_worker.errors import NotFound, WorkerError
 from groupage_worker.jsonl import LineSplitter, line_frame, unsplice_line
-from groupage_worker.models import RELEASE, Batch, Move
+from groupage_worker.models import RELEASE, Batch, Move, Regained
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
 from groupage_worker.stages.naming import Owner, owner_of_batch, owner_of_file
 from groupage_worker.states import BEFORE_SUBMITTED, BatchState
-from groupage_worker.store.requests import Regained
 
 log = structlog.get_logger("recoverer")
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from groupage import keys
 from groupage.contract import Status
 from groupage_worker.clock import Clock
+from groupage_worker.models import LaneLoad
 from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
 from groupage_worker.states import BatchState
 from groupage_worker.store.batches import BatchStore
 from groupage_worker.store.client import RedisClient
-from groupage_worker.store.requests import LaneLoad, RequestStore
+from groupage_worker.store.requests import RequestStore
 
 PAGE = 500
 

@@ -1,17 +1,14 @@
 """Data state: payloads, lane queues, manifests and replies."""
 
-import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from groupage import codec, keys
 from groupage.codec import CLIENT_CHARS
-from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, LaneInfo, Priority
+from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority
 from groupage.scripts import Scripts, Settlement, listener_of, load_script
 from groupage_worker.clock import Clock
-from groupage_worker.models import Claim, Settled
+from groupage_worker.models import Claim, LaneLoad, Regained, Settled, Waiting
 from groupage_worker.store.client import RedisClient
 
 MANIFEST_TTL_MS = 30 * 86_400_000
@@ -34,35 +31,6 @@ NOBODY = "0" * CLIENT_CHARS
 """No client is known for a request that Redis had forgotten; whoever waits finds the reply by its own sweep."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Regained:
-    """One request as the input file has it: its body is canonical, without `model`."""
-
-    custom_id: bytes
-    body: bytes
-    tokens: int
-    line_bytes: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """What waits in one priority of a lane."""
-
-    requests: int = 0
-    tokens: int = 0
-    oldest_at_ms: int = 0
-    largest_tokens: int = 0
-    smallest_tokens: int = 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LaneLoad:
-    """Counters of a lane as the scripts keep them, and what waits by priority."""
-
-    counters: Mapping[str, int]
-    waiting: Mapping[Priority, Waiting]
-
-
 class RequestStore:
     """Requests of every lane, on the data server."""
 
@@ -75,15 +43,7 @@ class RequestStore:
         self._peek = load_script("groupage_worker", "peek")
         self._split = load_script("groupage_worker", "split_manifest")
         self._restore = load_script("groupage_worker", "restore")
-        self._note = load_script("groupage_worker", "note")
         self._scripts = Scripts(redis)
-
-    async def announce(self, lane: str, info: LaneInfo, limits: Mapping[str, int]) -> None:
-        """Tell producers of a lane, and write its admission limits."""
-        await self._redis.hset(keys.LANES, lane, msgspec.json.encode(info))
-        await self._redis.hset(keys.load(lane), mapping=dict(limits))
-        # the wheel starts to turn when the lane is announced: nobody can have submitted before
-        await self._redis.hsetnx(keys.load(lane), "due_cursor", str(self._clock.now_ms() // DUE_SLOT_MS - 1))
 
     async def load(self, lane: str) -> LaneLoad:
         """Counters of a lane and what waits in it."""
@@ -321,52 +281,6 @@ class RequestStore:
                 if head and int(head.split(b"|")[1]) > tokens_max:
                     found.append(producer + b":" + head.partition(b"|")[0])
         return found
-
-    async def due_cursor(self, lane: str) -> int:
-        """The last slot of the deadline wheel that was worked off; 0 before the first."""
-        return int(await self._redis.hget(keys.load(lane), "due_cursor") or 0)
-
-    async def move_due_cursor(self, lane: str, slot: int) -> None:
-        """Remember that every slot up to this one is worked off; later submits go behind it."""
-        await self._note(self._redis, [keys.load(lane)], ["due_cursor", slot])
-
-    async def refuse(self, lane: str, reason: str) -> None:
-        """Accept nothing into a lane until `welcome`; producers are told the reason."""
-        await self._note(self._redis, [keys.load(lane)], ["refused", reason])
-
-    async def welcome(self, lane: str) -> None:
-        """Accept requests again."""
-        await self._redis.hdel(keys.load(lane), "refused")
-
-    async def memory_ratio(self) -> float | None:
-        """Used share of the data server's memory limit; None where it has none, or does not say."""
-        info = await self._redis.info("memory")
-        limit = int(info.get("maxmemory", 0)) if "maxmemory" in info else 0
-        return int(info["used_memory"]) / limit if limit else None
-
-    async def filled_slots(self, lane: str, first: int, last: int) -> list[int]:
-        """Slots of the deadline wheel from first to last that hold anything."""
-        found: list[int] = []
-        for start in range(first, last + 1, 500):
-            slots = range(start, min(start + 500, last + 1))
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for slot in slots:
-                    pipe.exists(keys.due_slot(lane, slot))
-                answers = await pipe.execute()
-            found += [slot for slot, is_there in zip(slots, answers, strict=True) if is_there]
-        return found
-
-    async def due_page(self, lane: str, slot: int, *, page: int) -> list[bytes]:
-        """First custom_ids of a slot of the deadline wheel."""
-        names: list[bytes] = await self._redis.lrange(keys.due_slot(lane, slot), 0, page - 1)
-        return names
-
-    async def drop_due(self, lane: str, slot: int, custom_ids: Sequence[bytes]) -> None:
-        """Take names off a slot, each once; another expirer may be at it too."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name in custom_ids:
-                pipe.lrem(keys.due_slot(lane, slot), 1, name)
-            await pipe.execute()
 
 
 def _parts(custom_id: bytes) -> tuple[str, str]:

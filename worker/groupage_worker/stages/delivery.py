@@ -1,0 +1,242 @@
+"""One run over the result files of one batch: lines in, replies and requeues out.
+
+The manifest is the work list: each of its entries ends as delivered, failed or requeued, exactly once.
+"""
+
+import dataclasses
+import re
+from collections.abc import AsyncIterator
+
+import structlog
+
+from groupage.contract import ID_PATTERN, PRODUCER_PATTERN, ReplyError, Status
+from groupage.scripts import Settlement
+from groupage_worker.jsonl import LineSplitter
+from groupage_worker.models import Batch, Settled
+from groupage_worker.results import (
+    CREDENTIAL_STATUS,
+    Fate,
+    LineError,
+    Origin,
+    Row,
+    error_reply,
+    read_line,
+    reply_of,
+    status_of,
+)
+from groupage_worker.stages.context import Context
+from groupage_worker.states import RemoteStatus
+
+log = structlog.get_logger("deliverer")
+
+PAGE = 256
+"""Replies settled per script (performance.md, 2026-11-20)."""
+
+PAGE_BYTES = 4_000_000
+"""Or so many bytes of replies, whichever comes first."""
+
+
+CUSTOM_ID = re.compile(rf"{PRODUCER_PATTERN.pattern}:{ID_PATTERN.pattern}")
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of the lines of a batch; the names are the outcomes in the metrics."""
+
+    delivered: int = 0
+    failed: int = 0
+    retried: int = 0
+    duplicate: int = 0
+    foreign: int = 0
+    unknown: int = 0
+    malformed: int = 0
+    missing: int = 0
+
+
+class Delivery:
+    """One run over the files of one batch."""
+
+    def __init__(self, context: Context, batch: Batch) -> None:
+        self._context = context
+        self._batch = batch
+        self._origin: Origin = context.origin(batch)
+        self._ttl_s = context.lane(batch).reply_ttl_s
+        self._page: list[Settlement] = []
+        self._page_bytes = 0
+        self._rows: list[Row] = []
+        self._again: list[Row] = []
+        self._read_bytes: dict[str, int] = {}
+        self._is_locked_out = False
+        self.tally = Tally()
+
+    async def read(self, file_id: str) -> None:
+        """Stream one file through, as far as it comes.
+
+        Raises:
+            NotFound: If the service does not know the file.
+            Transient: If the download fails; what came before is settled.
+        """
+        splitter = LineSplitter()
+        try:
+            async with self._context.client(self._batch).content(file_id) as chunks:
+                async for line in _lines(splitter, self._counted(file_id, chunks)):
+                    await self._take(line)
+        finally:
+            self.tally.malformed += splitter.dropped
+            await self._flush()
+
+    def began(self, file_id: str) -> bool:
+        """Whether anything of a file came in this run."""
+        return self._read_bytes.get(file_id, 0) > 0
+
+    async def _counted(self, file_id: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self._read_bytes[file_id] = 0
+        async for chunk in chunks:
+            self._read_bytes[file_id] += len(chunk)
+            yield chunk
+
+    async def is_short(self) -> bool:
+        """Whether a file is larger than what came, while requests are still owed.
+
+        A download that ends early but announces itself as whole shows only against the size of the file; its lines
+        must not count as missing, which costs money.
+        """
+        batch = self._batch
+        if not await self._context.requests.owed(batch.lane, batch.id):
+            return False
+        for file_id, read_bytes in self._read_bytes.items():
+            file = await self._context.client(batch).get_file(file_id)
+            if file.bytes is not None and file.bytes > read_bytes:
+                return True
+        return False
+
+    async def _take(self, line: bytes) -> None:
+        try:
+            row = read_line(line)
+        except LineError:
+            self.tally.malformed += 1
+            return
+        if not CUSTOM_ID.fullmatch(row.custom_id):
+            # never one of ours
+            self.tally.unknown += 1
+            return
+        self._is_locked_out = self._is_locked_out or row.status_code in CREDENTIAL_STATUS
+        if row.fate in {Fate.RETRY, Fate.RETRY_FREE}:
+            self._again.append(dataclasses.replace(row, body=None))
+            if len(self._again) >= PAGE:
+                await self._retry()
+            return
+        reply = reply_of(row, self._origin)
+        self._page.append(Settlement.of(custom_id=row.custom_id, status=status_of(row.fate), reply=reply))
+        self._rows.append(dataclasses.replace(row, body=None))
+        self._page_bytes += len(reply)
+        if len(self._page) >= PAGE or self._page_bytes >= PAGE_BYTES:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Settle the page."""
+        page, rows = self._page, self._rows
+        self._page, self._rows, self._page_bytes = [], [], 0
+        if not page:
+            return
+        done = await self._context.requests.settle(
+            self._batch.lane, self._batch.id, page, reply_ttl_s=self._ttl_s
+        )
+        self._count(done, rows)
+
+    def _count(self, done: Settled, rows: list[Row]) -> None:
+        """Count what one settle call did, tokens and money included."""
+        lane, deployment, metrics = self._batch.lane, self._batch.deployment, self._context.metrics
+        used = {"input": 0, "output": 0}
+        spent = wasted = 0.0
+        failed = 0
+        for code, row in zip(done.codes, rows, strict=True):
+            cost = self._origin.cost_usd(row.usage) or 0.0
+            if row.usage:
+                used["input"] += row.usage.input_tokens or 0
+                used["output"] += row.usage.output_tokens or 0
+            if code == "s":
+                spent += cost
+                failed += row.fate is not Fate.SUCCEEDED
+            else:
+                wasted += cost
+        self.tally.failed += failed
+        self.tally.delivered += done.settled - failed
+        self.tally.duplicate += done.codes.count("d")
+        self.tally.foreign += done.codes.count("o")
+        self.tally.unknown += done.codes.count("u")
+        metrics.settled(lane, deployment, Status.FAILED, failed)
+        metrics.settled(lane, deployment, Status.SUCCEEDED, done.settled - failed)
+        for seconds in done.waits_s:
+            metrics.reply_latency(lane, seconds)
+        metrics.tokens_used(lane, deployment, "input", used["input"])
+        metrics.tokens_used(lane, deployment, "output", used["output"])
+        metrics.cost(lane, deployment, "spent", spent + wasted)
+        metrics.cost(lane, deployment, "wasted", wasted)
+        metrics.cost(lane, deployment, "online", spent * self._origin.online_price_ratio)
+
+    async def _retry(self) -> None:
+        """Requeue lines that deserve another attempt, give up those that have had theirs."""
+        rows, self._again = self._again, []
+        if not rows:
+            return
+        context, batch = self._context, self._batch
+        headers = await context.requests.headers(batch.lane, [row.custom_id.encode() for row in rows])
+        given_up: list[Settlement] = []
+        lost: list[Row] = []
+        paid: list[bytes] = []
+        free: list[bytes] = []
+        for row, header in zip(rows, headers, strict=True):
+            name = row.custom_id.encode()
+            if row.fate is Fate.RETRY_FREE:
+                free.append(name)
+            elif header and header.attempts + 1 >= context.lane(batch).max_attempts:
+                error = row.error or ReplyError(code="no_result", message="the service gave no result")
+                reply = error_reply(error, self._origin)
+                given_up.append(Settlement.of(custom_id=row.custom_id, status=Status.FAILED, reply=reply))
+                lost.append(row)
+            else:
+                paid.append(name)
+        done = await context.requests.settle(batch.lane, batch.id, given_up, reply_ttl_s=self._ttl_s)
+        self._count(done, lost)
+        for names, attempts in ((paid, 1), (free, 0)):
+            requeued = await context.requests.requeue(batch.lane, batch.id, names, attempts=attempts)
+            self.tally.retried += requeued
+            if requeued:
+                context.metrics.requeued(batch.lane, "line", requeued)
+
+    async def finish(self) -> None:
+        """Retry what the files asked for, then whatever they did not mention."""
+        await self._retry()
+        if self._is_locked_out:
+            first_s = self._context.settings.submit.circuit_pause_s
+            await self._context.pause(self._batch.deployment, reason="http_401", first_s=first_s)
+        batch = self._batch
+        owed = await self._context.requests.owed(batch.lane, batch.id)
+        self.tally.missing = len(owed)
+        is_complete = batch.remote_status.lower() == RemoteStatus.COMPLETED
+        for start in range(0, len(owed), PAGE):
+            self._again = [
+                Row(
+                    custom_id=name.decode(),
+                    # a batch that was cut short never ran these lines: no attempt is used up
+                    fate=Fate.RETRY if is_complete else Fate.RETRY_FREE,
+                    status_code=None,
+                    usage=None,
+                    error=ReplyError(
+                        code="no_result", message="the service's files do not mention this request"
+                    ),
+                    body=None,
+                )
+                for name in owed[start : start + PAGE]
+            ]
+            await self._retry()
+        self._context.metrics.tally(batch.lane, batch.deployment, dataclasses.asdict(self.tally))
+
+
+async def _lines(splitter: LineSplitter, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        for line in splitter.feed(chunk):
+            yield line
+    for line in splitter.close():
+        yield line

@@ -1,0 +1,41 @@
+"""The door, from the worker's side: what producers are told of a lane, and when it is closed."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from groupage import keys
+from groupage.contract import DUE_SLOT_MS, LaneInfo
+from groupage.scripts import load_script
+from groupage_worker.clock import Clock
+from groupage_worker.store.client import RedisClient
+
+
+class Admission:
+    """Announcements and limits of lanes, on the data server."""
+
+    def __init__(self, redis: RedisClient, *, clock: Clock) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._note = load_script("groupage_worker", "note")
+
+    async def announce(self, lane: str, info: LaneInfo, limits: Mapping[str, int]) -> None:
+        """Tell producers of a lane, and write its admission limits."""
+        await self._redis.hset(keys.LANES, lane, msgspec.json.encode(info))
+        await self._redis.hset(keys.load(lane), mapping=dict(limits))
+        # the wheel starts to turn when the lane is announced: nobody can have submitted before
+        await self._redis.hsetnx(keys.load(lane), "due_cursor", str(self._clock.now_ms() // DUE_SLOT_MS - 1))
+
+    async def refuse(self, lane: str, reason: str) -> None:
+        """Accept nothing into a lane until `welcome`; producers are told the reason."""
+        await self._note(self._redis, [keys.load(lane)], ["refused", reason])
+
+    async def welcome(self, lane: str) -> None:
+        """Accept requests again."""
+        await self._redis.hdel(keys.load(lane), "refused")
+
+    async def memory_ratio(self) -> float | None:
+        """Used share of the data server's memory limit; None where it has none, or does not say."""
+        info = await self._redis.info("memory")
+        limit = int(info.get("maxmemory", 0)) if "maxmemory" in info else 0
+        return int(info["used_memory"]) / limit if limit else None

@@ -1,0 +1,47 @@
+"""The deadline wheel: per lane, a list of custom_ids for every 5 seconds in which deadlines fall."""
+
+from collections.abc import Sequence
+
+from groupage import keys
+from groupage.scripts import load_script
+from groupage_worker.store.client import RedisClient
+
+
+class DeadlineWheel:
+    """Slots of the wheel, on the data server."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        self._note = load_script("groupage_worker", "note")
+
+    async def cursor(self, lane: str) -> int:
+        """The last slot of the deadline wheel that was worked off; 0 before the first."""
+        return int(await self._redis.hget(keys.load(lane), "due_cursor") or 0)
+
+    async def move_cursor(self, lane: str, slot: int) -> None:
+        """Remember that every slot up to this one is worked off; later submits go behind it."""
+        await self._note(self._redis, [keys.load(lane)], ["due_cursor", slot])
+
+    async def filled_slots(self, lane: str, first: int, last: int) -> list[int]:
+        """Slots of the deadline wheel from first to last that hold anything."""
+        found: list[int] = []
+        for start in range(first, last + 1, 500):
+            slots = range(start, min(start + 500, last + 1))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for slot in slots:
+                    pipe.exists(keys.due_slot(lane, slot))
+                answers = await pipe.execute()
+            found += [slot for slot, is_there in zip(slots, answers, strict=True) if is_there]
+        return found
+
+    async def page_of(self, lane: str, slot: int, *, page: int) -> list[bytes]:
+        """First custom_ids of a slot of the deadline wheel."""
+        names: list[bytes] = await self._redis.lrange(keys.due_slot(lane, slot), 0, page - 1)
+        return names
+
+    async def drop(self, lane: str, slot: int, custom_ids: Sequence[bytes]) -> None:
+        """Take names off a slot, each once; another expirer may be at it too."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for name in custom_ids:
+                pipe.lrem(keys.due_slot(lane, slot), 1, name)
+            await pipe.execute()
