@@ -206,7 +206,9 @@ class Replay:
 
     def _balance(self, lane: str) -> None:
         """What every atomic change must leave: counters that equal what is there."""
-        load = {k: v for k, v in self._hashes.get(f"g1:{{{lane}}}:load", {}).items() if v.lstrip(b"-").isdigit()}
+        load = {
+            k: v for k, v in self._hashes.get(f"g1:{{{lane}}}:load", {}).items() if v.lstrip(b"-").isdigit()
+        }
         count = {field: int(value) for field, value in load.items()}
         there = self._open.get(lane, 0)
         wrong = []

@@ -90,7 +90,9 @@ def read_diary(path: Path) -> list[AnyNote]:
     """All notes; a last line that is cut off is left out."""
     if not path.exists():
         return []
-    return [_decoder.decode(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    return [
+        _decoder.decode(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
+    ]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

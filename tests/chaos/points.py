@@ -34,7 +34,7 @@ class Actor(Protocol):
     """Whoever does I/O and is told of each point that it reaches."""
 
     async def at(self, point: Point) -> None:
-        """Reached a point; may never return."""
+        """Reached a point; may never return, or raise what a broken connection raises."""
 
     def at_disk(self, point: Point) -> None:
         """The same, where nothing can be awaited."""
@@ -89,6 +89,10 @@ def _command(packed: Any) -> str:
     return name
 
 
+_HANDSHAKE = {"CLIENT", "HELLO", "AUTH", "SELECT", "PING"}
+"""What redis-py sends on its own under the lock of its pool; nobody may be kept waiting there."""
+
+
 def _watch_redis() -> None:
     send, read = AbstractConnection.send_packed_command, AbstractConnection.read_response
 
@@ -96,8 +100,9 @@ def _watch_redis() -> None:
         actor = _actor.get()
         if actor is not None:
             name = _command(command)
-            await actor.at(Point("redis", name, "before"))
-            self.chaos_name = name
+            if name not in _HANDSHAKE:
+                await actor.at(Point("redis", name, "before"))
+                self.chaos_name = name
         await send(self, command, *args, **kwargs)
 
     async def read_response(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -107,7 +112,12 @@ def _watch_redis() -> None:
             return await read(self, *args, **kwargs)
         finally:
             if actor is not None and name is not None:
-                await actor.at(Point("redis", name, "after"))
+                try:
+                    await actor.at(Point("redis", name, "after"))
+                except BaseException:
+                    # the answers of a pipeline that nobody reads must not meet the next command
+                    await self.disconnect(nowait=True)
+                    raise
 
     AbstractConnection.send_packed_command = send_packed_command  # type: ignore[method-assign] # on purpose
     AbstractConnection.read_response = read_response  # type: ignore[method-assign] # on purpose
@@ -122,7 +132,9 @@ def _watch_http() -> None:
             return await handle(self, request)
         parts = [part for part in request.url.path.split("/") if part]
         # ids differ from run to run: only words are part of the name
-        name = f"{request.method} /" + "/".join(part for part in parts if not any(c.isdigit() for c in part[1:]))
+        name = f"{request.method} /" + "/".join(
+            part for part in parts if not any(c.isdigit() for c in part[1:])
+        )
         await actor.at(Point("http", name, "before"))
 
         async def trace(event: str, info: Any) -> None:
@@ -131,7 +143,11 @@ def _watch_http() -> None:
 
         request.extensions["trace"] = trace
         response = await handle(self, request)
-        await actor.at(Point("http", name, "after"))
+        try:
+            await actor.at(Point("http", name, "after"))
+        except BaseException:
+            await response.aclose()
+            raise
         return response
 
     httpx.AsyncHTTPTransport.handle_async_request = handle_async_request  # type: ignore[method-assign] # on purpose

@@ -32,7 +32,9 @@ CLUSTER = "test"
 CANARY = "canary-7f3a9c"
 CLIENT = "client0000000000"
 REPLY_TTL_MS = 30 * 86_400_000
-_CANCELLED = msgspec.json.encode(WireReply(error=ReplyError(code="cancelled_by_producer", message="taken back")))
+_CANCELLED = msgspec.json.encode(
+    WireReply(error=ReplyError(code="cancelled_by_producer", message="taken back"))
+)
 _BROKEN = b'{"messages":[}'
 
 
@@ -157,7 +159,9 @@ def rules_of(settings: Any, **rules: Any) -> Rules:
     return Rules(
         cluster=settings.cluster,
         lanes={
-            name: frozenset((settings.deployments[d].region, settings.deployments[d].model) for d in lane.deployments)
+            name: frozenset(
+                (settings.deployments[d].region, settings.deployments[d].model) for d in lane.deployments
+            )
             for name, lane in settings.lanes.items()
         },
         quotas={
@@ -178,5 +182,3 @@ def seed_that_takes(kind: str, fraction: float, names: Mapping[str, bool]) -> in
         if all(chosen(rule, name) is taken for name, taken in names.items()):
             return seed
     raise ValueError(f"no seed of {kind} takes exactly {[n for n, taken in names.items() if taken]}")
-
-

@@ -276,7 +276,9 @@ def main() -> int:
     parser.add_argument("--phases", default=",".join(PHASES))
     parser.add_argument("--die-at", type=int, help="just this run")
     parser.add_argument("--again-at", type=int, help="and its second crash")
-    parser.add_argument("--strict-spool", action="store_true", help="spool files left by a crash are failures")
+    parser.add_argument(
+        "--strict-spool", action="store_true", help="spool files left by a crash are failures"
+    )
     options = parser.parse_args()
     # one certificate store for all forked processes: loading it takes longer than a whole life
     httpx.create_ssl_context = functools.cache(httpx.create_ssl_context)

@@ -49,11 +49,23 @@ def good() -> History:
     asked = [
         Asked(producer="shop", lane="chat", id="a", digest=DIGEST["a"], deadline_at_ms=DEADLINE),
         Asked(producer="shop", lane="chat", id="b", digest=DIGEST["b"], deadline_at_ms=DEADLINE),
-        Asked(producer="mail", lane="chat", id="c", digest=DIGEST["c"], deadline_at_ms=DEADLINE, expected=("failed",)),
+        Asked(
+            producer="mail",
+            lane="chat",
+            id="c",
+            digest=DIGEST["c"],
+            deadline_at_ms=DEADLINE,
+            expected=("failed",),
+        ),
     ]
     acked = [Acked(producer=one.producer, lane="chat", id=one.id) for one in asked]
     seen = Replied(
-        producer="shop", lane="chat", id="a", status="succeeded", digest=DIGEST["a"], settled_at_ms=NOW + 5_000
+        producer="shop",
+        lane="chat",
+        id="a",
+        status="succeeded",
+        digest=DIGEST["a"],
+        settled_at_ms=NOW + 5_000,
     )
     service: list[Any] = [
         journal.Upload(at_s=1.0, region="eastus", file_id="file-1", size_bytes=9, filename="x"),
@@ -74,8 +86,12 @@ def good() -> History:
             batch_id="batch-1",
             lines=[journal.BilledLine("shop:a", DIGEST["a"], 1, 1)],
         ),
-        journal.Output(at_s=3.0, region="eastus", file_id="file-2", batch_id="batch-1", size_bytes=9, lines=1),
-        journal.Status(at_s=3.0, region="eastus", batch_id="batch-1", status="completed", completed=1, failed=1),
+        journal.Output(
+            at_s=3.0, region="eastus", file_id="file-2", batch_id="batch-1", size_bytes=9, lines=1
+        ),
+        journal.Status(
+            at_s=3.0, region="eastus", batch_id="batch-1", status="completed", completed=1, failed=1
+        ),
         journal.Delete(at_s=9.0, region="eastus", file_id="file-1", reason="client"),
         journal.Delete(at_s=9.0, region="eastus", file_id="file-2", reason="client"),
     ]
@@ -162,7 +178,9 @@ def unknown_status(history: History) -> None:
 
 
 def swap_answers(history: History) -> None:
-    keys_of(history)[reply_key("a")] = Entry("string", reply_value("a").replace(DIGEST["a"].encode(), DIGEST["b"].encode()))
+    keys_of(history)[reply_key("a")] = Entry(
+        "string", reply_value("a").replace(DIGEST["a"].encode(), DIGEST["b"].encode())
+    )
 
 
 def fail_without_reason(history: History) -> None:
@@ -170,7 +188,9 @@ def fail_without_reason(history: History) -> None:
 
 
 def expire_early(history: History) -> None:
-    keys_of(history)[reply_key("c", "mail")] = Entry("string", reply_value("c", "expired", at_ms=DEADLINE - 1), 1_000)
+    keys_of(history)[reply_key("c", "mail")] = Entry(
+        "string", reply_value("c", "expired", at_ms=DEADLINE - 1), 1_000
+    )
 
 
 def cancel_unasked(history: History) -> None:
@@ -179,7 +199,12 @@ def cancel_unasked(history: History) -> None:
 
 def read_wrong_answer(history: History) -> None:
     history.notes[-1] = Replied(
-        producer="shop", lane="chat", id="a", status="succeeded", digest=DIGEST["b"], settled_at_ms=NOW + 5_000
+        producer="shop",
+        lane="chat",
+        id="a",
+        status="succeeded",
+        digest=DIGEST["b"],
+        settled_at_ms=NOW + 5_000,
     )
 
 
@@ -249,17 +274,21 @@ def be_refused(history: History) -> None:
 
 
 def leave_file(history: History) -> None:
-    history.service.append(journal.Upload(at_s=5.0, region="eastus", file_id="file-3", size_bytes=1, filename="y"))
+    history.service.append(
+        journal.Upload(at_s=5.0, region="eastus", file_id="file-3", size_bytes=1, filename="y")
+    )
 
 
 def leave_batch(history: History) -> None:
     history.service.append(
-        journal.Create(at_s=5.0, region="eastus", batch_id="b-9", input_file_id="f", deployment="gpt-batch", estimate=1)
+        journal.Create(
+            at_s=5.0, region="eastus", batch_id="b-9", input_file_id="f", deployment="gpt-batch", estimate=1
+        )
     )
 
 
 def leave_manifest(history: History) -> None:
-    keys_of(history)["g1:{chat}:batch:b1:ids"] = Entry("hash", {b"#sealed": b"1"}, 1_000)
+    keys_of(history)["g1:{chat}:batch:b1:ids"] = Entry("hash", {b"#sealed": b"1", b"shop:a": b"1|1"}, 1_000)
 
 
 def leave_open_record(history: History) -> None:
@@ -304,7 +333,9 @@ def stay_open(history: History) -> None:
 
 
 def answer_late(history: History) -> None:
-    keys_of(history)[reply_key("c", "mail")] = Entry("string", reply_value("c", "expired", at_ms=DEADLINE + 10_001))
+    keys_of(history)[reply_key("c", "mail")] = Entry(
+        "string", reply_value("c", "expired", at_ms=DEADLINE + 10_001)
+    )
 
 
 def leave_zone(history: History) -> None:
@@ -332,7 +363,9 @@ def leave_spool(history: History) -> None:
 
 def miscount_accepted(history: History) -> None:
     counters = dict(history.dump["g1:{chat}:load"].value)
-    keys_of(history)["g1:{chat}:load"] = Entry("hash", counters | {b"submitted_total": b"4", b"settled_total": b"4"})
+    keys_of(history)["g1:{chat}:load"] = Entry(
+        "hash", counters | {b"submitted_total": b"4", b"settled_total": b"4"}
+    )
 
 
 def miscount_settled(history: History) -> None:
@@ -392,7 +425,9 @@ def test_a_good_history_passes() -> None:
     assert check(good()) == []
 
 
-@pytest.mark.parametrize(("number", "spoil"), BREAKS, ids=lambda case: case if isinstance(case, str) else case.__name__)
+@pytest.mark.parametrize(
+    ("number", "spoil"), BREAKS, ids=lambda case: case if isinstance(case, str) else case.__name__
+)
 def test_a_broken_history_is_refused(number: str, spoil: Callable[[History], None]) -> None:
     """Each broken promise is noticed by the invariant that it breaks."""
     history = good()
@@ -411,7 +446,9 @@ def test_a_fault_that_loses_paid_lines_excuses_one_bill() -> None:
     history = good()
     bill_in_second_batch(history)
     history.service.append(
-        journal.Fault(at_s=3.0, region="eastus", number=1, fault="lines_drop", operation="create", target="batch-1")
+        journal.Fault(
+            at_s=3.0, region="eastus", number=1, fault="lines_drop", operation="create", target="batch-1"
+        )
     )
     assert check(history) == []
     line = journal.BilledLine("shop:a", DIGEST["a"], 1, 1)
@@ -434,7 +471,10 @@ def test_the_replay_sees_what_every_write_left() -> None:
     """Writes in the form of the append-only file: a second reply, a lost count, a late commit and a reservation."""
     header = b"w100" + b"0" * 48 + b"1|1|10|5|n\n"
     units = [
-        [[b"SET", b"g1:{chat}:p:shop:req:a", header, b"PXAT", b"1"], *unit(b"HINCRBY g1:{chat}:load open_requests 1")],
+        [
+            [b"SET", b"g1:{chat}:p:shop:req:a", header, b"PXAT", b"1"],
+            *unit(b"HINCRBY g1:{chat}:load open_requests 1"),
+        ],
         unit(b"HINCRBY g1:{chat}:load submitted_total 1", b"HINCRBY g1:{chat}:load waiting_requests:n 1"),
         unit(b"HSET g1:batch:b1 state claiming fence 0 runs 0"),
         unit(b"HINCRBY g1:batch:b1 fence 1", b"HINCRBY g1:batch:b1 runs 1"),
@@ -454,14 +494,20 @@ def test_the_replay_sees_what_every_write_left() -> None:
     ]
     assert writes.stale_commits == ["b1"]
     assert writes.peaks == {"gpt": 110}
-    assert writes.moves == [("b1", "", "claiming"), ("b1", "claiming", "sealed"), ("b1", "sealed", "uploading")]
+    assert writes.moves == [
+        ("b1", "", "claiming"),
+        ("b1", "claiming", "sealed"),
+        ("b1", "sealed", "uploading"),
+    ]
 
 
 def test_units_are_read_as_they_were_written(tmp_path: Path) -> None:
     """A script's changes are one unit, a single command is one, and a cut end is left out."""
     path = tmp_path / "x.aof"
     whole = b"*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$1\r\na\r\n*2\r\n$3\r\nDEL\r\n$2\r\n\r\n\r\n*1\r\n$4\r\nEXEC\r\n"
-    path.write_bytes(whole + b"*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n#TS:1\r\n*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$1\r")
+    path.write_bytes(
+        whole + b"*2\r\n$3\r\nDEL\r\n$1\r\nb\r\n#TS:1\r\n*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$1\r"
+    )
     assert list(aof.read_units(path)) == [[[b"DEL", b"a"], [b"DEL", b"\r\n"]], [[b"DEL", b"b"]]]
     assert list(aof.read_units(path, len(whole))) == [[[b"DEL", b"b"]]]
 
@@ -470,7 +516,10 @@ def test_a_diary_survives_a_cut(tmp_path: Path) -> None:
     """Whatever was written before a kill is read back; half a line is not."""
     path = tmp_path / "diary.jsonl"
     diary = Diary(path)
-    notes = [Acked(producer="shop", lane="chat", id="a"), Refused(producer="shop", lane="chat", id="b", code="full")]
+    notes = [
+        Acked(producer="shop", lane="chat", id="a"),
+        Refused(producer="shop", lane="chat", id="b", code="full"),
+    ]
     diary.write(*notes)
     diary.close()
     with path.open("ab") as file:
