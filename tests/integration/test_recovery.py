@@ -132,3 +132,27 @@ async def test_any_step_may_be_run_twice(fleet: Fleet, monkeypatch: pytest.Monke
     await fleet.close_all()
     assert (await fleet.requests.load(LANE)).counters["settled_total"] == len(ids)
     assert before
+
+
+async def test_a_duplicate_that_comes_to_light_late_is_cancelled(fleet: Fleet) -> None:
+    """A create that the list hid for longer than the settle window is cancelled and counted; files of it go too."""
+    fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="after", times=1))
+    fleet.emulator.faults.add(Rule(kind="list_lag", seconds=3_000, times=1))
+    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=20_000, times=1))
+    ids = await fleet.submit(5)
+    await fleet.settle_all()
+    await fleet.close_all()
+    for _ in range(60):
+        await fleet.advance(120)
+        await fleet.run_due()
+    summary = fleet.emulator.journal.summary()
+    assert summary.billed_twice() == {}
+    assert set(summary.billed) == {f"shop:{i}" for i in ids}
+    assert summary.statuses["cancelled"] == 1
+    assert summary.open_files == {}
+    assert summary.open_batches == {}
+    assert (
+        fleet.metrics._duplicates.labels(next(iter(fleet.settings.deployments)))._value.get()
+        + sum(fleet.metrics._duplicates.labels(d)._value.get() for d in list(fleet.settings.deployments)[1:])
+        == 1
+    )

@@ -44,7 +44,7 @@ STRANGE_WAIT_S = 5.0
 CRASHED_WAIT_S = 5.0
 """Wait before a periodic step that crashed runs again."""
 
-PERIODS_S = {"expire": 1.0, "sweep": 600.0, "recover": 1.0}
+PERIODS_S = {"expire": 1.0, "sweep": 120.0, "recover": 1.0}
 """How often the periodic steps run; gathering has a setting of its own."""
 
 

@@ -2,14 +2,18 @@
 
 import structlog
 
+from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
-from groupage_worker.stages.naming import owner_of_file
-from groupage_worker.states import BatchState
+from groupage_worker.stages.naming import Owner, owner_of_batch, owner_of_file
+from groupage_worker.states import BEFORE_SUBMITTED, TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("janitor")
 
+
+DUPLICATES_MS = 48 * 3_600_000
+"""How long a create may take to come to light (reliability.md 3.4, 2026-11-20)."""
 
 FROZEN_WAIT_S = 5.0
 """Wait for the end of a freeze."""
@@ -53,7 +57,47 @@ class Janitor:
         return Move(state=BatchState.CLOSED, reservation=RELEASE, reason="closed")
 
     async def sweep(self, region: str) -> int:
-        """Delete input files of ours in one region that no open batch uses; returns how many.
+        """Look through what one region has of ours: late duplicates and orphan files; returns how many it ended."""
+        return await self._sweep_batches(region) + await self._sweep_files(region)
+
+    async def _sweep_batches(self, region: str) -> int:
+        """Cancel remote batches of ours that no record follows: a create that came to light late.
+
+        A batch without a record is left alone: that may mean that Redis forgot, and `recoverer` adopts it.
+        """
+        context, ended = self._context, 0
+        oldest_ms = context.clock.now_ms() - DUPLICATES_MS
+        async for remote in context.azure[region].list_batches():
+            owner = owner_of_batch(context.settings.cluster, remote.metadata)
+            if owner is None or (remote.created_at_ms or oldest_ms) < oldest_ms:
+                continue
+            batch = await context.batches.read(owner.batch)
+            if batch is None or batch.remote_id == remote.id or not _is_passed(batch, owner):
+                continue
+            ended += await self._end_duplicate(region, batch, remote)
+        return ended
+
+    async def _end_duplicate(self, region: str, batch: Batch, remote: RemoteBatch) -> int:
+        """Cancel one, or delete what it has left once it ended; 1 if something was done."""
+        client, metrics = self._context.azure[region], self._context.metrics
+        if remote.status not in TERMINAL:
+            if remote.status is RemoteStatus.CANCELLING:
+                return 0
+            log.error(
+                "janitor.duplicate_batch", batch=batch.id, remote=remote.id, deployment=batch.deployment
+            )
+            metrics.duplicate_batch(batch.deployment)
+            await client.cancel_batch(remote.id)
+            return 1
+        done = 0
+        for kind, file_id in (("output_file", remote.output_file_id), ("error_file", remote.error_file_id)):
+            if file_id and await client.delete_file(file_id):
+                metrics.remote_deleted(kind)
+                done = 1
+        return done
+
+    async def _sweep_files(self, region: str) -> int:
+        """Delete input files of ours in one region that no open batch uses.
 
         A file is left alone while its batch is open, while it is younger than the grace time, and when its batch
         has no record: that may mean that Redis forgot, and then the file is all that is left of the requests.
@@ -76,3 +120,10 @@ class Janitor:
                 deleted += 1
                 context.metrics.remote_deleted("input_file")
         return deleted
+
+
+def _is_passed(batch: Batch, owner: Owner) -> bool:
+    """Whether the record has gone on without this attempt, so that nobody will ever adopt it."""
+    if owner.attempt != batch.attempt:
+        return owner.attempt < batch.attempt
+    return batch.state not in BEFORE_SUBMITTED and bool(batch.remote_id)
