@@ -1,0 +1,337 @@
+"""Chaos with real processes: `python -m tests.chaos.processes --kills 200`.
+
+Workers are killed two or three times a second, and now and then stopped for longer than a lease, drained, cut off from
+Redis, or left without Redis at all, while producers go on asking and the service misbehaves. At the end everything
+has to come to rest, and the judge reads what was left behind.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import redis as blocking_redis
+
+from groupage import keys
+from groupage_emulator import Rule, journal
+from groupage_emulator.demo.children import Child, wait_for
+from groupage_worker.settings import Settings
+from tests.chaos import aof
+from tests.chaos.checker import check
+from tests.chaos.history import Bounds, History, Usage, merged, take_dump
+from tests.chaos.rig import rules_of
+from tests.chaos.storm import WAIT_S, Process, Site, running_site
+
+WORKERS = 4
+PRODUCERS = {"shop": 8.0, "mail": 4.0, "crm": 2.0}
+"""Name -> requests a second."""
+
+PACE_S = 0.3
+"""Mean time between two misfortunes."""
+
+LOOK_S = 0.05
+STOP_S = 8.0
+"""A stop that outlives the default lease of 6 s."""
+
+BOUNDS = Bounds(rss_bytes=300_000_000, open_files=200, spool_bytes=0)
+
+FAULTS = [
+    Rule(kind="reset", when="after", operation="create", times=2),
+    Rule(kind="reset", when="after", operation="upload", times=2),
+    Rule(kind="reset", when="before", probability=0.3, times=6),
+    Rule(kind="http_status", status=503, probability=0.5, times=8),
+    Rule(kind="http_status", status=429, headers={"Retry-After": "1"}, times=6),
+    Rule(kind="http_status", status=500, operation="create", when="after", times=2),
+    Rule(kind="http_status", status=401, times=2),
+    Rule(kind="hang", operation="get_batch", times=1, until_s=600),
+    Rule(kind="list_lag", seconds=200, times=2),
+    Rule(kind="file_error", times=1),
+    Rule(kind="lines_status", status=429, fraction=0.3, times=2),
+    Rule(kind="lines_duplicate", fraction=0.5, times=2),
+    Rule(kind="region_off", region="eastus", until_s=600),
+    Rule(kind="object_odd", times=4),
+    Rule(kind="expire", seconds=200, times=1),
+]
+"""Seconds are the service's, which run 300 times as fast."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Figures:
+    """What a storm did, and how long it took the fleet to get over it; times in seconds."""
+
+    kills: int = 0
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    requests: int = 0
+    reruns_s: list[float] = dataclasses.field(default_factory=list)
+    redis_back_s: list[float] = dataclasses.field(default_factory=list)
+    exits_s: list[float] = dataclasses.field(default_factory=list)
+    settled_after_s: float = 0.0
+    seconds: float = 0.0
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures with the longest times and percentiles in place of lists."""
+        found = dict(vars(self))
+        for name in ("reruns_s", "redis_back_s", "exits_s"):
+            times = sorted(found[name])
+            found[name] = {
+                "n": len(times),
+                "p50": round(times[len(times) // 2], 2) if times else None,
+                "p99": round(times[min(len(times) - 1, int(len(times) * 0.99))], 2) if times else None,
+                "max": round(times[-1], 2) if times else None,
+            }
+        return found
+
+
+class Storm:
+    """Misfortunes on one site, drawn from a seed."""
+
+    def __init__(self, site: Site, rng: random.Random, kills: int) -> None:
+        self._site, self._rng, self._kills = site, rng, kills
+        self._beside: set[asyncio.Task[None]] = set()
+        self._producers: dict[str, Child] = {}
+        self._usage: list[Usage] = []
+        self._outage = asyncio.Lock()
+        self.figures = Figures()
+
+    async def run(self) -> Figures:
+        """Storm, then calm, then the judge."""
+        started = time.monotonic()
+        for _ in range(WORKERS):
+            await self._site.start_worker()
+        for name, rate in PRODUCERS.items():
+            self._producers[name] = await self._site.start_producer(name, rate)
+        misfortunes: list[tuple[float, Callable[[], Awaitable[None]]]] = [
+            (0.02, self._stop_one),
+            (0.02, self._drain_one),
+            (0.03, self._break_line),
+            (0.015, self._lose_redis),
+            (0.05, self._misbehave),
+            (0.015, self._kill_producer),
+        ]
+        while self.figures.kills < self._kills:
+            # a storm has its own rhythm; nothing is waited for here
+            await asyncio.sleep(self._rng.expovariate(1 / PACE_S))
+            for chance, act in misfortunes:
+                if self._rng.random() < chance:
+                    task = asyncio.create_task(act())  # type: ignore[arg-type] # all of them are coroutines
+                    self._beside.add(task)
+                    task.add_done_callback(self._beside.discard)
+            await self._kill_one()
+            while len(self._site.alive()) < WORKERS:
+                await self._site.start_worker()
+            if self.figures.kills % 10 == 0:
+                self._usage += self._site.usage()
+        await asyncio.gather(*self._beside)
+        await self._calm()
+        self.figures.seconds = round(time.monotonic() - started, 1)
+        return self.figures
+
+    async def _kill_one(self) -> None:
+        running = [process for process in self._site.alive() if not process.is_stopped]
+        if not running:
+            return
+        victim = self._rng.choice(running)
+        begun: dict[str, tuple[int, int]] = {}
+        with contextlib.suppress(blocking_redis.RedisError, OSError):
+            begun = {name: at for name, at in (await self._site.fences()).items() if at[1] > 0}
+        victim.signal(signal.SIGKILL)
+        self.figures.kills += 1
+        await victim.ended.wait()
+        if begun:
+            task = asyncio.create_task(self._watch_rerun(begun))
+            self._beside.add(task)
+            task.add_done_callback(self._beside.discard)
+
+    async def _watch_rerun(self, begun: dict[str, tuple[int, int]]) -> None:
+        """How long until each step that was running is done, or begun anew."""
+        started = time.monotonic()
+        while begun and time.monotonic() - started < WAIT_S:
+            await asyncio.sleep(LOOK_S)  # looking is all that can be done from outside
+            try:
+                now = await self._site.fences()
+            except (blocking_redis.RedisError, OSError):
+                return  # Redis went away meanwhile: that is another figure
+            for name, at in list(begun.items()):
+                if now.get(name, (-1, 0)) != at:
+                    del begun[name]
+                    self.figures.reruns_s.append(time.monotonic() - started)
+        self.figures.failures += [f"I11 the step of batch {name} was not begun again in {WAIT_S} s" for name in begun]
+
+    async def _stop_one(self) -> None:
+        running = [process for process in self._site.alive() if not process.is_stopped]
+        if len(running) < 2:
+            return
+        victim = self._rng.choice(running)
+        victim.is_stopped = True
+        victim.signal(signal.SIGSTOP)
+        self.figures.counts["stops"] += 1
+        await asyncio.sleep(STOP_S)
+        victim.signal(signal.SIGCONT)
+        victim.is_stopped = False
+
+    async def _drain_one(self) -> None:
+        running = [process for process in self._site.alive() if not process.is_stopped]
+        if not running:
+            return
+        victim = self._rng.choice(running)
+        if time.monotonic() - victim.started_s < 1.0:
+            return  # before its handlers are set, SIGTERM is as good as SIGKILL
+        await self._drain(victim)
+
+    async def _drain(self, victim: Process) -> None:
+        victim.is_stopped = True  # nobody else shall touch it meanwhile
+        self.figures.counts["drains"] += 1
+        started = time.monotonic()
+        victim.signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await victim.ended.wait()
+        except TimeoutError:
+            self.figures.failures.append(f"SIGTERM: {victim.pid} still runs after {WAIT_S} s")
+            return
+        self.figures.exits_s.append(time.monotonic() - started)
+        if victim.status != 0:
+            self.figures.failures.append(
+                f"SIGTERM: exit status {victim.status}: {victim.log.read_text()[-600:]}"
+            )
+
+    async def _break_line(self) -> None:
+        proxy = self._site.proxy
+        how = self._rng.choice(["cut", "delay", "swallow"])
+        self.figures.counts[f"line:{how}"] += 1
+        if how == "cut":
+            proxy.cut()
+            return
+        if how == "delay":
+            proxy.delay_s = 0.2
+        else:
+            proxy.swallow()
+        await asyncio.sleep(self._rng.uniform(0.5, 4.0))
+        proxy.heal()
+
+    async def _lose_redis(self) -> None:
+        if self._outage.locked():
+            return
+        async with self._outage:
+            self.figures.counts["redis_kills"] += 1
+            self._site.server.kill()
+            await asyncio.sleep(self._rng.uniform(0.1, 2.0))
+            # on this thread: the server is bound to the thread that starts it, and it starts in milliseconds
+            self._site.server.start()
+            started = time.monotonic()
+            before = await self._site.dues()
+            while await self._site.dues() == before:
+                if time.monotonic() - started > WAIT_S:
+                    self.figures.failures.append(f"I11 no step in {WAIT_S} s after Redis came back")
+                    return
+                await asyncio.sleep(LOOK_S)
+            self.figures.redis_back_s.append(time.monotonic() - started)
+
+    async def _misbehave(self) -> None:
+        self.figures.counts["faults"] += 1
+        self._site.emulator.faults.add(self._rng.choice(FAULTS))
+
+    async def _kill_producer(self) -> None:
+        name = self._rng.choice(list(self._producers))
+        self.figures.counts["producer_kills"] += 1
+        child = self._producers.pop(name, None)
+        if child is None:
+            return
+        child.signal(signal.SIGKILL)
+        await wait_for(child, lambda: True, 0.0, "")
+        async with self._outage:  # a producer that finds no Redis at its start gives up, as it should
+            self._producers[name] = await self._site.start_producer(name, PRODUCERS[name])
+
+    async def _calm(self) -> None:
+        """No misfortune any more: every request gets its reply, every batch ends."""
+        site, started = self._site, time.monotonic()
+        site.proxy.heal()
+        site.emulator.faults.remove()
+        for child in self._producers.values():
+            child.signal(signal.SIGTERM)
+        for child in self._producers.values():
+            try:
+                await wait_for(child, lambda child=child: child.exit_status() == 0, 2 * WAIT_S, "got no reply")  # type: ignore[misc] # bound now
+            except Exception as error:  # noqa: BLE001 - the judge shall still see the rest
+                self.figures.failures.append(f"I11 {error}")
+        await self._until_no_batches()
+        for region in site.emulator.regions:
+            await site.redis.zadd(keys.DUE_LIGHT, {f"sweep:{region}": 0})
+        # orphans must be older than the grace time, and the janitor's turn must come
+        await asyncio.sleep(8.0)
+        self.figures.settled_after_s = round(time.monotonic() - started, 1)
+        for victim in list(site.alive()):
+            await self._drain(victim)
+
+    async def _until_no_batches(self) -> None:
+        started = time.monotonic()
+        while left := await self._site.fences():
+            if time.monotonic() - started > WAIT_S:
+                records = {
+                    name: {
+                        key.decode(): value.decode("utf-8", "replace")
+                        for key, value in (await self._site.redis.hgetall(keys.batch(name))).items()
+                    }
+                    for name in left
+                }
+                self.figures.failures.append(f"I11 batches are left after {WAIT_S} s: {records}")
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def history(self) -> History:
+        """What was left behind."""
+        site = self._site
+        client = blocking_redis.Redis.from_url(site.server.url)
+        settings = Settings.model_validate(site.settings(site.server.url))
+        notes = merged(sorted(site.folder.glob("diary-*.jsonl")))
+        self.figures.requests = sum(1 for _ in {note.name for note in notes})
+        return History(
+            rules=rules_of(settings),
+            notes=notes,
+            service=list(site.emulator.journal.records()),
+            dump=take_dump(client),
+            writes=aof.Replay().run(aof.read_units(aof.aof_path(site.folder / "redis"))),
+            logs=site.logs(),
+            usage=self._usage,
+            bounds=BOUNDS,
+        )
+
+
+async def run_storm(seed: int, kills: int) -> Figures:
+    """One storm; its failures are in the figures."""
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="groupage-storm-") as name:
+        async with running_site(Path(name), rng) as site:
+            storm = Storm(site, rng, kills)
+            figures = await storm.run()
+            history = storm.history()
+            figures.failures += check(history)
+            faults = Counter(r.fault for r in history.service if isinstance(r, journal.Fault))
+            figures.counts.update({f"fault:{kind}": n for kind, n in faults.items()})
+    return figures
+
+
+def main() -> int:
+    """The command; exit status 1 when anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    figures = asyncio.run(run_storm(options.seed, options.kills))
+    print(json.dumps(figures.summary()))
+    return 1 if figures.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
