@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from groupage.connect import connect
@@ -13,6 +14,10 @@ from groupage_emulator.redis_server import EmbeddedRedis
 pytest.register_assert_rewrite("tests.support")
 
 from tests.support.clock import ManualClock  # noqa: E402 - rewriting comes first
+
+# machines are shared and slow at times: laws are about results, not about how long an example takes
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 

@@ -1,0 +1,202 @@
+"""Redis goes back in time, or forgets everything, while the service goes on: nothing is lost or paid twice."""
+
+import os
+import random
+
+import pytest
+from redis.asyncio import Redis
+from tests.support.clock import ManualClock
+from tests.support.fleet import LANE, PRODUCER, Fleet
+from tests.support.requests import submit
+
+from groupage import keys
+from groupage.contract import Status
+from groupage_emulator import Rule, digest_of_reply
+from groupage_worker.states import BatchState
+from groupage_worker.store import Epochs
+
+Snapshot = dict[bytes, tuple[int, bytes]]
+
+
+async def photograph(redis: "Redis[bytes]") -> Snapshot:
+    """Everything in Redis, as a log cut at this instant would restore it."""
+    return {key: (await redis.pttl(key), await redis.dump(key)) for key in await redis.keys("*")}
+
+
+async def travel_to(redis: "Redis[bytes]", snapshot: Snapshot) -> None:
+    """Put everything back as it was."""
+    await redis.flushall()
+    for key, (ttl_ms, value) in snapshot.items():
+        await redis.restore(key, max(0, ttl_ms), value)
+
+
+async def recover(fleet: Fleet) -> None:
+    """Notice, and let the fleet find its way back."""
+    await fleet.pipeline.beat()
+    assert fleet.epochs.is_frozen
+    for _ in range(600):
+        await fleet.run_due()
+        if not fleet.epochs.is_frozen:
+            return
+        await fleet.advance(1)
+    raise AssertionError("still frozen")
+
+
+async def assert_answered_once(fleet: Fleet, ids: list[str]) -> None:
+    """Every request has its right reply, and each line was billed once."""
+    await fleet.settle_all()
+    await fleet.close_all()
+    replies = await fleet.replies()
+    assert {i: r.status for i, r in replies.items()} == dict.fromkeys(ids, Status.SUCCEEDED)
+    summary = fleet.emulator.journal.summary()
+    assert summary.billed_twice() == {}
+    for name in ids:
+        assert {digest_of_reply(replies[name].body)} == summary.digests[f"{PRODUCER}:{name}"]
+    for deployment in fleet.settings.deployments:
+        assert await fleet.batches.reservations(deployment) == {}
+
+
+async def reach(fleet: Fleet, state: BatchState) -> None:
+    """Run until some batch is in a state."""
+    for _ in range(4_000):
+        await fleet.run_due()
+        if any(batch.state is state for batch in await fleet.open_batches()):
+            return
+        await fleet.advance(1)
+    raise AssertionError(state)
+
+
+@pytest.mark.parametrize("state", [BatchState.SUBMITTED, BatchState.CLEANING])
+async def test_a_flushed_redis_gets_everything_back(fleet: Fleet, state: BatchState) -> None:
+    """After a total loss the bodies come back from the input files and the replies from the output files."""
+    ids = await fleet.submit(20)
+    await reach(fleet, state)
+    await fleet.redis.flushall()
+    await recover(fleet)
+    assert (await fleet.requests.load(LANE)).counters["submitted_total"] == 20
+    await assert_answered_once(fleet, ids)
+
+
+async def test_an_upload_without_a_create_is_taken_back(fleet: Fleet) -> None:
+    """An input file that no remote batch uses gives its requests back, and is not sent twice."""
+    fleet.emulator.faults.add(Rule(kind="http_status", operation="create", status=429, until_s=900))
+    ids = await fleet.submit(10)
+    await reach(fleet, BatchState.UPLOADED)
+    await fleet.redis.flushall()
+    await recover(fleet)
+    await assert_answered_once(fleet, ids)
+
+
+async def test_nothing_is_created_while_frozen(fleet: Fleet) -> None:
+    """Between the discovery and the end of the recovery nothing is gathered, created or deleted."""
+    ids = await fleet.submit(5)
+    await reach(fleet, BatchState.SUBMITTED)
+    fleet.emulator.faults.add(Rule(kind="region_off", until_s=100))
+    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+    await fleet.pipeline.beat()
+    assert fleet.epochs.reason == "restarted"
+    more = await fleet.submit(5)
+    for _ in range(9):
+        await fleet.advance(10)
+        await fleet.run_due()
+    assert fleet.epochs.is_frozen
+    assert [b.lines for b in await fleet.open_batches()] == [5]
+    await fleet.advance(20)
+    await fleet.run_due()
+    assert not fleet.epochs.is_frozen
+    await assert_answered_once(fleet, ids + more)
+
+
+async def test_a_region_that_stays_away_does_not_freeze_the_others_for_ever(fleet: Fleet) -> None:
+    """After the wait the fleet goes on; the region that was not looked at gets nothing new."""
+    fleet.emulator.faults.add(Rule(kind="region_off", region="westus", until_s=3_600))
+    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+    await fleet.pipeline.beat()
+    ids = await fleet.submit(30)
+    for _ in range(60):
+        await fleet.advance(5)
+        await fleet.run_due()
+    assert not fleet.epochs.is_frozen
+    assert all(b.deployment != "gpt-westus" for b in await fleet.open_batches())
+    await assert_answered_once(fleet, ids)
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SEEDS", "24"))))
+async def test_redis_may_go_back_at_any_time(fleet: Fleet, seed: int) -> None:
+    """Whatever instant Redis falls back to, every request is answered once and billed once.
+
+    Producers submit again what they have no reply to, with the same ids and bodies, as `Producer` does.
+    """
+    rng = random.Random(seed)
+    bodies: dict[str, bytes] = {}
+    deadline = {"deadline_s": 5 * 86_400.0}
+
+    async def some() -> None:
+        for name in await fleet.submit(rng.randint(1, 8), text=f"seed {seed}", **deadline):
+            bodies[name] = b'{"messages":[{"role":"user","content":"seed %d %s"}]}' % (seed, name.encode())
+
+    past: list[Snapshot] = []
+    for _ in range(rng.randint(5, 90)):
+        if rng.random() < 0.3:
+            await some()
+        await fleet.advance(rng.choice([1, 5, 30]))
+        await fleet.run_due()
+        past.append(await photograph(fleet.redis))
+        await fleet.pipeline.beat()
+    await fleet.advance(1)
+    await fleet.pipeline.beat()
+    await travel_to(fleet.redis, rng.choice(past[-5:]))
+    await recover(fleet)
+    replies = await fleet.replies()
+    for name, body in bodies.items():
+        if name not in replies:
+            code = await submit(
+                fleet.redis,
+                LANE,
+                PRODUCER,
+                name,
+                now_ms=fleet.clock.now_ms(),
+                body=body,
+                **deadline,
+            )
+            assert code in {"a", "k", "s"}
+    if bodies:
+        await assert_answered_once(fleet, list(bodies))
+
+
+async def test_history_that_goes_on_is_left_alone(redis: "Redis[bytes]", clock: ManualClock) -> None:
+    """Beats of several workers do not freeze each other; the first one on an empty server freezes once."""
+    first, second = Epochs([redis], clock=clock), Epochs([redis], clock=clock)
+    assert first.is_frozen
+    await first.beat()
+    assert (first.is_frozen, first.reason) == (True, "new")
+    assert await first.unfreeze()
+    for _ in range(5):
+        clock.advance(1)
+        await second.beat()
+        await first.beat()
+        assert not first.is_frozen
+        assert not second.is_frozen
+    assert first.number == second.number
+
+
+async def test_one_loss_is_one_freeze(redis: "Redis[bytes]", clock: ManualClock) -> None:
+    """However many workers notice a loss, the fleet is frozen once, and the number only grows."""
+    workers = [Epochs([redis], clock=clock) for _ in range(3)]
+    for worker in workers:
+        await worker.beat()
+    assert await workers[0].unfreeze()
+    for worker in workers:
+        await worker.beat()
+    before = workers[0].number
+    await redis.flushall()
+    clock.advance(1)
+    for worker in workers:
+        await worker.beat()
+    assert {w.reason for w in workers} == {"lost"}
+    assert len({w.number for w in workers}) == 1
+    assert workers[0].number > before
+    assert await workers[1].unfreeze()
+    for worker in workers:
+        await worker.beat()
+        assert not worker.is_frozen
