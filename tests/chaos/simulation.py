@@ -323,13 +323,16 @@ class Simulation:
             print(f"{self._clock.monotonic_s():.1f} {what}", flush=True)
 
 
-async def run_seeds(seeds: Iterable[int], *, verbose: bool = False, limit_s: float = 1e9) -> Figures:
+async def run_seeds(
+    seeds: Iterable[int], *, verbose: bool = False, limit_s: float = 1e9, stop: bool = False
+) -> Figures:
     """Run seeds one after the other, on a Redis of their own.
 
     Args:
         seeds: Which.
         verbose: Print every scheduled call.
         limit_s: Begin no seed after so many real seconds.
+        stop: Stop at the first seed that fails.
     """
     install()
     total, started = Figures(), time.monotonic()
@@ -337,7 +340,7 @@ async def run_seeds(seeds: Iterable[int], *, verbose: bool = False, limit_s: flo
         data_dir = Path(name)
         with EmbeddedRedis(data_dir=data_dir, options=aof.OPTIONS | {"appendfsync": "no"}) as server:
             for seed in seeds:
-                if time.monotonic() - started > limit_s:
+                if time.monotonic() - started > limit_s or (stop and total.failures):
                     break
                 simulation = Simulation(seed, server, data_dir, verbose=verbose)
                 try:
@@ -377,13 +380,14 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, help="just this one")
     parser.add_argument("--limit-s", type=float, default=1e9, help="begin no seed after so many seconds")
+    parser.add_argument("--stop", action="store_true", help="stop at the first seed that fails")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     prepare()
     seeds = range(options.first, options.first + options.seeds, options.step)
     if options.seed is not None:
         seeds = range(options.seed, options.seed + 1)
-    figures = asyncio.run(run_seeds(seeds, verbose=options.verbose, limit_s=options.limit_s))
+    figures = asyncio.run(run_seeds(seeds, verbose=options.verbose, limit_s=options.limit_s, stop=options.stop))
     print(json.dumps(vars(figures)))
     return 1 if figures.failures else 0
 

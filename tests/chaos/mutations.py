@@ -1,0 +1,341 @@
+"""Guards taken out one at a time: `python -m tests.chaos.mutations` shows that each is missed by some check.
+
+A mutation is a text patch on a copy of the tree. The finders are tried from the cheapest to the dearest until one
+fails; a mutation that none finds is a hole in the tests, one that no longer fits is a hole in this table.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("producers", "worker", "emulator", "tests", "pyproject.toml")
+TIMEOUT_S = 400
+
+_PYTEST = ["-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
+FINDERS: dict[str, list[str]] = {
+    "scripts": [*_PYTEST, "tests/scripts", "tests/properties", "tests/producers/test_scripts.py", "tests/unit"],
+    "azure": [*_PYTEST, "tests/azure/test_creates.py", "tests/azure/test_calls.py", "tests/azure/test_transfers.py"],
+    "stages": [
+        *_PYTEST,
+        *(f"tests/integration/test_{name}.py" for name in ("deliver", "gather_and_submit", "recovery", "hardening")),
+    ],
+    "sweep lines": ["-m", "tests.chaos.sweep", "--profile", "lines", "--phases", "before,sent", "--shards", "3"],
+    "sweep rude": ["-m", "tests.chaos.sweep", "--profile", "rude", "--phases", "before,sent", "--shards", "2"],
+    "sweep split": ["-m", "tests.chaos.sweep", "--profile", "split", "--phases", "before,sent", "--shards", "2"],
+    "simulation": ["-m", "tests.chaos.simulation", "--seeds", "150", "--stop"],
+}
+
+_LUA, _STAGES = "worker/groupage_worker/lua", "worker/groupage_worker/stages"
+_SETTLE, _SUBMIT = "producers/groupage/lua/settle.lua", "producers/groupage/lua/submit.lua"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mutation:
+    """One guard, and what takes it out.
+
+    Attributes:
+        guard: In words.
+        file: Under the root.
+        old: Stands there exactly once.
+        new: Stands there instead.
+        finders: Names in `FINDERS`, those most likely to notice first.
+    """
+
+    guard: str
+    file: str
+    old: str
+    new: str
+    finders: tuple[str, ...] = ("scripts", "stages", "simulation")
+
+
+MUTATIONS = (
+    Mutation(
+        "a commit needs the fence",
+        f"{_LUA}/commit.lua",
+        "if redis.call('HGET', batch, 'fence') ~= fence then",
+        "if false then",
+    ),
+    Mutation("the fence grows with every begin", f"{_LUA}/begin.lua", "'fence', 1", "'fence', 0"),
+    Mutation("begins without a commit are counted", f"{_LUA}/begin.lua", "'runs', 1", "'runs', 0",
+             ("scripts", "stages", "sweep rude", "simulation")),
+    Mutation("a commit clears that count", f"{_LUA}/commit.lua", "'runs', 0, unpack", "unpack"),
+    Mutation("a reply is written once (NX)", _SETTLE, "'NX', 'PX', ttl", "'PX', ttl"),
+    Mutation("settling removes the request", _SETTLE, "    redis.call('UNLINK', key)\n", ""),
+    Mutation(
+        "only the batch that owes a reply settles it",
+        _SETTLE,
+        "(not manifest or (owed and string.sub(owed, -13) == accepted))",
+        "true",
+    ),
+    Mutation(
+        "a reply of an earlier life of an id is not this one's",
+        _SETTLE,
+        "(owed and string.sub(owed, -13) == accepted)",
+        "owed",
+    ),
+    Mutation("a settled request leaves its manifest", _SETTLE, "    redis.call('HDEL', manifest, producer .. ':' .. id)\n", ""),
+    Mutation("settling a waiting request uncounts it", _SETTLE, "if string.sub(head, 1, 1) == 'w' then", "if false then"),
+    Mutation("the same id is accepted once", _SUBMIT, "if known ~= '' then\n    code = known == digest and 'k' or 'c'", "if false then\n    code = known == digest and 'k' or 'c'"),
+    Mutation("a settled id is not accepted again", _SUBMIT, "    if known ~= '' then\n      code = known == digest and 's' or 'c'", "    if false then\n      code = known == digest and 's' or 'c'"),
+    Mutation("the same id with another body is a conflict", _SUBMIT, "code = known == digest and 'k' or 'c'", "code = 'k'"),
+    Mutation("a submit is on the deadline wheel", _SUBMIT, "    table.insert(slots[slot], producer .. ':' .. id)\n", ""),
+    Mutation("admission stops at the lane's bound", _SUBMIT, "elseif open + n_new + 1 > max_open then", "elseif false then"),
+    Mutation("a claimed request is marked", f"{_LUA}/claim.lua", "      redis.call('SETRANGE', key, 0, 'c')\n", ""),
+    Mutation("a sealed manifest takes no claims", f"{_LUA}/claim.lua", "if redis.call('HEXISTS', manifest, '#sealed') == 1 then", "if false then"),
+    Mutation("a claim keeps to the tokens reserved", f"{_LUA}/claim.lua", "if tokens + t > max_tokens or bytes", "if bytes"),
+    Mutation(
+        "a stale queue entry is no request",
+        f"{_LUA}/claim.lua",
+        "if string.sub(head, 1, 1) == 'w' and string.sub(head, 53) == accepted then",
+        "if head ~= '' then",
+    ),
+    Mutation("a requeue takes the entry off the manifest", f"{_LUA}/requeue.lua", "    redis.call('HDEL', manifest, field)\n", ""),
+    Mutation("a requeue marks the request as waiting", f"{_LUA}/requeue.lua", "    redis.call('SETRANGE', key, 0, 'w')\n", ""),
+    Mutation("a requeue counts the attempt", f"{_LUA}/requeue.lua", "if add > 0 then", "if false then"),
+    Mutation("a batch opens only within the quota", f"{_LUA}/open_batch.lua", "if reserved + tokens > limit then", "if false then"),
+    Mutation("a child's tokens are its parent's", f"{_LUA}/split_batch.lua", "string.format('%.0f', held - tokens)", "string.format('%.0f', held)"),
+    Mutation("a moved request leaves the parent's manifest", f"{_LUA}/split_manifest.lua", "    redis.call('HDEL', parent, ARGV[i])\n", "",
+             ("scripts", "stages", "sweep split", "simulation")),
+    Mutation("a new attempt takes its reservation along", f"{_LUA}/commit.lua", "    redis.call('HDEL', quota, ARGV[5])\n    redis.call('HSET', quota, ARGV[6], held)\n", "    redis.call('HSET', quota, ARGV[6], held)\n"),
+    Mutation(
+        "a create that was cut short is never posted again",
+        f"{_STAGES}/submitter.py",
+        "        if batch.runs > 1:\n            return Move(state=BatchState.RESOLVING",
+        "        if False:\n            return Move(state=BatchState.RESOLVING",
+        ("stages", "sweep rude", "simulation"),
+    ),
+    Mutation(
+        "an unclear create is looked for",
+        f"{_STAGES}/submitter.py",
+        'return Move(state=BatchState.RESOLVING, fields={"last_error": error.code}, reason=error.code)',
+        'return Move(state=BatchState.UPLOADED, fields={"last_error": error.code}, reason=error.code)',
+        ("stages", "sweep rude", "simulation"),
+    ),
+    Mutation(
+        "an upload that was cut short is looked for",
+        f"{_STAGES}/submitter.py",
+        "if batch.uploads <= 1 and batch.runs <= 1:",
+        "if True:",
+        ("stages", "sweep rude", "simulation"),
+    ),
+    Mutation(
+        "the intent to create is committed first",
+        f"{_STAGES}/submitter.py",
+        "        return Move(state=BatchState.CREATING, fields={**fields, \"retries\": batch.retries})",
+        "        return await self.create_step(dataclasses.replace(batch, intent_at_ms=now, runs=1))",
+        ("sweep rude", "simulation", "stages"),
+    ),
+    Mutation(
+        "a create that slept lets go",
+        f"{_STAGES}/submitter.py",
+        "POST_WITHIN_S = 5.0",
+        "POST_WITHIN_S = 5e9",
+        ("stages", "simulation"),
+    ),
+    Mutation(
+        "a child waits for its parent's split",
+        f"{_STAGES}/submitter.py",
+        "if parent and parent.state is BatchState.SPLITTING:",
+        "if False:",
+        ("stages", "sweep split", "simulation"),
+    ),
+    Mutation(
+        "the settle window is waited for",
+        f"{_STAGES}/resolver.py",
+        "if now - batch.intent_at_ms < window_s * 1000 or looks < LOOKS_MIN:",
+        "if False:",
+        ("stages", "sweep rude", "simulation"),
+    ),
+    Mutation(
+        "a batch is looked for before a new attempt",
+        f"{_STAGES}/resolver.py",
+        "        if found:\n",
+        "        if False:\n",
+        ("stages", "sweep rude", "simulation"),
+    ),
+    Mutation(
+        "the input file is deleted as a fence",
+        f"{_STAGES}/resolver.py",
+        "                await context.client(batch).delete_file(batch.input_file_id)\n",
+        "                pass\n",
+        ("stages", "simulation", "sweep rude"),
+    ),
+    Mutation(
+        "batches without metadata are known by their input file",
+        f"{_STAGES}/resolver.py",
+        "if is_ours or (batch.input_file_id and remote.input_file_id == batch.input_file_id):",
+        "if is_ours:",
+        ("stages", "simulation"),
+    ),
+    Mutation(
+        "tokens are held until the remote batch ends",
+        f"{_STAGES}/submitter.py",
+        '        fields={"remote_id": remote_id, "remote_status": status, "submitted_at_ms": context.clock.now_ms()},\n',
+        '        fields={"remote_id": remote_id, "remote_status": status, "submitted_at_ms": context.clock.now_ms()},\n        reservation=RELEASE,\n',
+        ("stages", "simulation", "sweep lines"),
+    ),
+    Mutation(
+        "remote files are deleted at the end",
+        f"{_STAGES}/janitor.py",
+        "if file_id and await context.client(batch).delete_file(file_id):",
+        "if False:",
+        ("stages", "sweep lines"),
+    ),
+    Mutation(
+        "files of a batch at work are not swept",
+        f"{_STAGES}/janitor.py",
+        "if not is_used and await",
+        "if await",
+        ("stages", "simulation"),
+    ),
+    Mutation(
+        "both files are read",
+        f"{_STAGES}/deliverer.py",
+        "for file_id in (batch.output_file_id, batch.error_file_id):",
+        "for file_id in (batch.output_file_id,):",
+        ("stages", "sweep lines"),
+    ),
+    Mutation(
+        "what no line spoke of is requeued",
+        f"{_STAGES}/deliverer.py",
+        "        await delivery.finish()\n",
+        "",
+        ("stages", "simulation"),
+    ),
+    Mutation(
+        "a passed deadline is answered",
+        f"{_STAGES}/expirer.py",
+        "if header and header.deadline_at_ms <= now",
+        "if False",
+        ("stages", "sweep lines"),
+    ),
+    Mutation(
+        "creates are posted once",
+        "worker/groupage_worker/azure/client.py",
+        'return await self._calls.once(Op.CREATE, "POST", "/batches", json=body, read=_batch)',
+        'return await self._calls.repeat(Op.CREATE, "POST", "/batches", read=_batch)',
+        ("azure", "stages"),
+    ),
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one mutation: who found it, empty for nobody."""
+
+    guard: str
+    file: str
+    found_by: str
+    seconds: float
+    note: str = ""
+
+
+class Lab:
+    """A copy of the tree in which guards are taken out and put back."""
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        self._folder = folder
+        for name in COPIED:
+            if (source / name).is_dir():
+                shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source / name, folder / name)
+        paths = [folder, *(folder / name for name in ("producers", "worker", "emulator"))]
+        self._environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            # two patches within a second leave files that a cached compilation would be taken for
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def passes(self, finder: str) -> tuple[bool, str]:
+        """Run one finder; whether it finds nothing, and the end of what it said."""
+        try:
+            done = subprocess.run(
+                [sys.executable, *FINDERS[finder]],
+                cwd=self._folder,
+                env=self._environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False, "it never ended"
+        return done.returncode == 0, (done.stdout + done.stderr)[-400:]
+
+    def try_out(self, mutation: Mutation) -> Outcome:
+        """Take one guard out, see who finds it, put it back."""
+        started = time.monotonic()
+        path = self._folder / mutation.file
+        text = path.read_text()
+        if text.count(mutation.old) != 1:
+            return Outcome(guard=mutation.guard, file=mutation.file, found_by="", seconds=0.0, note="does not fit")
+        patched = text.replace(mutation.old, mutation.new)
+        if "dataclasses." in mutation.new and "\nimport dataclasses" not in text:
+            patched = patched.replace("\nimport structlog", "\nimport dataclasses\nimport structlog", 1)
+        path.write_text(patched)
+        found_by = note = ""
+        try:
+            for finder in mutation.finders:
+                is_fine, said = self.passes(finder)
+                if not is_fine:
+                    found_by, note = finder, said
+                    break
+        finally:
+            path.write_text(text)
+        return Outcome(
+            guard=mutation.guard,
+            file=mutation.file,
+            found_by=found_by,
+            seconds=round(time.monotonic() - started, 1),
+            note=note.strip().splitlines()[-1][:160] if note.strip() else "",
+        )
+
+
+def main() -> int:
+    """The command; exit status 1 when a mutation was not found or does not fit."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="guards whose words contain this")
+    parser.add_argument("--source", type=Path, default=ROOT, help="tree to copy")
+    parser.add_argument("--shard", type=int, default=0)
+    parser.add_argument("--shards", type=int, default=1)
+    parser.add_argument("--skip-baseline", action="store_true", help="do not run the finders on the unchanged tree")
+    parser.add_argument("--fits", action="store_true", help="only look whether every patch still fits")
+    options = parser.parse_args()
+    if options.fits:
+        bad = misfits(options.source)
+        print("\n".join(bad) or f"all {len(MUTATIONS)} fit")
+        return 1 if bad else 0
+    chosen = [m for m in MUTATIONS if options.only in m.guard][options.shard :: options.shards]
+    with tempfile.TemporaryDirectory(prefix="groupage-mutations-") as name:
+        lab = Lab(Path(name), options.source.resolve())
+        if not options.skip_baseline:
+            for finder in dict.fromkeys(finder for mutation in chosen for finder in mutation.finders):
+                is_fine, said = lab.passes(finder)
+                if not is_fine:
+                    print(f"{finder} fails on the unchanged tree:\n{said}")
+                    return 2
+        outcomes = []
+        for mutation in chosen:
+            outcomes.append(lab.try_out(mutation))
+            print(json.dumps(dataclasses.asdict(outcomes[-1])), flush=True)
+    missed = [outcome for outcome in outcomes if not outcome.found_by]
+    print(f"{len(outcomes) - len(missed)} of {len(outcomes)} found; missed: {[m.guard for m in missed]}")
+    return 1 if missed else 0
+
+
+def misfits(source: Path = ROOT) -> list[str]:
+    """Mutations whose text does not stand in its file exactly once."""
+    return [m.guard for m in MUTATIONS if (source / m.file).read_text().count(m.old) != 1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
