@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
@@ -17,6 +18,7 @@ from groupage_worker import serverinfo
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
+from groupage_worker.endings import cancel_all
 from groupage_worker.errors import ConfigurationError
 from groupage_worker.fleet import (
     LeasedWorker,
@@ -38,6 +40,11 @@ from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
 
 log = structlog.get_logger("app")
+
+HARD_END_S = 10.0
+"""After the drain time: how long connections may take to close before the process ends anyway."""
+
+HARD_END_STATUS = 70
 
 CLOCK_EVERY_S = 60.0
 SNAPSHOT_EVERY_S = 5.0
@@ -82,7 +89,7 @@ class App:
         """Start, work, and stop in order: no new steps, running steps end, then the connections."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, self._stop.set)
+            loop.add_signal_handler(name, self._ask_to_stop)
         watch = LoopWatch(self._clock, self._metrics)
         health = Health(self._clock, watch)
         server = HealthServer(
@@ -104,6 +111,13 @@ class App:
             await self._data.aclose()
             await self._control.aclose()
             server.close()
+
+    def _ask_to_stop(self) -> None:
+        """Begin to drain; whatever hangs then is ended hard, because steps survive a kill and a full node does not."""
+        self._stop.set()
+        hard_end = threading.Timer(self._settings.lease.drain_s + HARD_END_S, os._exit, [HARD_END_STATUS])
+        hard_end.daemon = True
+        hard_end.start()
 
     def _clients(self) -> dict[str, AzureClient]:
         return {
@@ -196,9 +210,7 @@ class App:
                 health.stopping()
                 log.info("app.draining")
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await cancel_all(background)
             await waker.close()
         log.info("app.stopped")
 

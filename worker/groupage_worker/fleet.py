@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from groupage.connect import connect
 from groupage_worker.clock import Clock
+from groupage_worker.endings import cancel_all
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.settings import LeaseSettings, RedisSettings
@@ -120,7 +121,7 @@ class LeasedWorker(Worker):
         try:
             await super().main()
         finally:
-            renewal.cancel()
+            await cancel_all([renewal])
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()
@@ -266,8 +267,7 @@ async def _run_one(worker: LeasedWorker, stop: asyncio.Event, drain_s: float) ->
         if worker.main_task:
             worker.main_task.cancel()
         await asyncio.wait({main}, timeout=0.2)
-    stopper.cancel()
-    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+    await cancel_all([stopper, *worker.tasks.values()])
     with contextlib.suppress(RedisError, OSError):
         await worker.pool.aclose(close_connection_pool=True)
     return None if main.cancelled() else main.exception()
