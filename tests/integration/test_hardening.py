@@ -22,7 +22,7 @@ from tests.support.requests import submit
 from groupage import keys
 from groupage.contract import Priority, Status
 from groupage.scripts import Settlement
-from groupage_emulator import Rule, Tokens, digest, digest_of_reply
+from groupage_emulator import Limits, Rule, Tokens, digest, digest_of_reply
 from groupage_worker.azure.verdicts import Next, Verdict
 from groupage_worker.errors import SpoolFull
 from groupage_worker.models import Batch, Move
@@ -353,3 +353,13 @@ async def test_an_unforeseen_error_keeps_what_a_cut_short_step_left(fleet: Fleet
     assert isinstance(move, Move)
     after = await fleet.batches.commit(again, move)
     assert after.runs == again.runs == 2
+
+
+async def test_a_list_with_small_pages_is_read_all_the_same(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """A service that refuses our page size is asked for its own, so that unclear creates are still resolved."""
+    config = emulator_config(regions=("eastus",), limits=Limits(list_limit_max=5))
+    async with running_fleet(redis, clock, config=config) as fleet:
+        fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="after", times=1))
+        await assert_settled_once(fleet, await fleet.submit(5))

@@ -239,8 +239,14 @@ class AzureClient:
             Transient: Code `list_stuck` if the list cannot be read to its end; not finding a batch in what was
                 yielded until then proves nothing.
         """
-        async for item in self._items(Op.LIST_BATCHES, "/batches", {}, limit):
-            yield parse_batch(item)
+        try:
+            async for item in self._items(Op.LIST_BATCHES, "/batches", {}, limit):
+                yield parse_batch(item)
+        except Rejected as error:
+            # no maximum is documented: a service that wants smaller pages is asked for its own
+            _log.warning("azure.limit_refused", region=self._name, code=error.code)
+            async for item in self._items(Op.LIST_BATCHES, "/batches", {}, None):
+                yield parse_batch(item)
 
     async def _items(
         self, op: Op, path: str, params: dict[str, str], limit: int | None
