@@ -19,6 +19,25 @@ PRODUCERS = st.sampled_from(["shop", "shop-2"])
 IDS = st.sampled_from([f"r{n}" for n in range(6)])
 BODIES = st.sampled_from([b'{"a":1}', b'{"a":22}'])
 MAX_OPEN = 7
+LIMITS = {
+    "max_open_requests": MAX_OPEN,
+    "max_open_bytes": 60,
+    "max_open_tokens": 90,
+    "max_producer_requests": 5,
+    "max_producer_bytes": 40,
+    "max_producer_tokens": 60,
+}
+TOKENS = {b'{"a":1}': 9, b'{"a":22}': 23}
+
+
+def sums(open_ones: dict[tuple[str, str], bytes], producer: str | None) -> dict[str, int]:
+    """What is open, of one producer or of all, in requests, bytes and tokens."""
+    bodies = [body for (name, _), body in open_ones.items() if producer in (None, name)]
+    return {
+        "open_requests": len(bodies),
+        "open_bytes": sum(map(len, bodies)),
+        "open_tokens": sum(TOKENS[body] for body in bodies),
+    }
 
 
 class Lane(RuleBasedStateMachine):
@@ -31,7 +50,7 @@ class Lane(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.redis: Any = connect(self.url)
         self.run(self.redis.flushall())
-        self.run(self.redis.hset(keys.load(LANE), "max_open_requests", MAX_OPEN))
+        self.run(self.redis.hset(keys.load(LANE), mapping=LIMITS))
         self.open: dict[tuple[str, str], bytes] = {}
         self.settled: dict[tuple[str, str], bytes] = {}
         self.replies: dict[tuple[str, str], bytes] = {}
@@ -52,14 +71,24 @@ class Lane(RuleBasedStateMachine):
             known = self.open.get(key) or self.settled.get(key)
             if known is not None:
                 expected += "c" if known != body else "k" if key in self.open else "s"
-            elif len(self.open) >= MAX_OPEN:
-                expected += "o"
             else:
-                expected += "a"
-                self.open[key] = body
-        entries = [entry(one, body) for one, body in wanted]
+                is_room = self.fits(producer, body)
+                expected += "a" if is_room else "o"
+                if is_room:
+                    self.open[key] = body
+        entries = [entry(one, body, tokens=TOKENS[body]) for one, body in wanted]
         answer = self.run(Scripts(self.redis).submit(LANE, producer, Priority.NORMAL, entries, now_ms=NOW))
         assert answer.codes == expected
+
+    def fits(self, producer: str, body: bytes) -> bool:
+        """Whether one more request breaks no limit, of the lane or of its producer."""
+        new = {"requests": 1, "bytes": len(body), "tokens": TOKENS[body]}
+        everybody, mine = sums(self.open, None), sums(self.open, producer)
+        return all(
+            everybody[f"open_{what}"] + size <= LIMITS[f"max_open_{what}"]
+            and mine[f"open_{what}"] + size <= LIMITS[f"max_producer_{what}"]
+            for what, size in new.items()
+        )
 
     @rule(producer=PRODUCERS, one=IDS, status=st.sampled_from(Status))
     def settle(self, producer: str, one: str, status: Status) -> None:
@@ -86,8 +115,8 @@ class Lane(RuleBasedStateMachine):
     def counters_agree(self) -> None:
         """submitted_total = open + settled, and every counter matches the keys."""
         load = {k.decode(): int(v) for k, v in self.run(self.redis.hgetall(keys.load(LANE))).items()}
-        assert load.get("open_requests", 0) == load.get("waiting_requests:n", 0) == len(self.open)
-        assert load.get("open_bytes", 0) == sum(map(len, self.open.values()))
+        assert {what: load.get(what, 0) for what in sums(self.open, None)} == sums(self.open, None)
+        assert load.get("waiting_requests:n", 0) == len(self.open)
         assert load.get("settled_total", 0) == len(self.settled)
         assert load.get("submitted_total", 0) == len(self.open) + len(self.settled)
         for producer in ("shop", "shop-2"):
@@ -95,7 +124,9 @@ class Lane(RuleBasedStateMachine):
                 k.decode(): int(v)
                 for k, v in self.run(self.redis.hgetall(keys.producer_load(LANE, producer))).items()
             }
-            assert mine.get("open_requests", 0) == sum(name == producer for name, _ in self.open)
+            assert {what: mine.get(what, 0) for what in sums(self.open, producer)} == sums(
+                self.open, producer
+            )
 
     @invariant()
     def keys_agree(self) -> None:

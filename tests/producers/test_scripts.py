@@ -74,7 +74,7 @@ async def test_submit_writes_what_the_worker_reads(redis: Any) -> None:
     slot = keys.due_slot(LANE, (NOW + 60_000) // 5_000)
     assert await redis.lrange(slot, 0, -1) == [b"shop:r1", b"shop:r2"]
     assert await redis.pttl(slot) > ORPHAN_TTL_MS
-    both = {"open_requests": 2, "open_bytes": 14, "submitted_total": 2}
+    both = {"open_requests": 2, "open_bytes": 14, "open_tokens": 40, "submitted_total": 2}
     assert await counters(redis, keys.producer_load(LANE, NAME)) == both
     waiting = {"waiting_requests:n": 2, "waiting_tokens:n": 40}
     assert await counters(redis, keys.load(LANE)) == both | waiting
@@ -98,7 +98,10 @@ async def test_an_id_is_accepted_once(redis: Any) -> None:
     [
         ("max_open_requests", 1, ("ao", "open_requests", 2, 1)),
         ("max_open_bytes", 13, ("ao", "open_bytes", 14, 13)),
+        ("max_open_tokens", 19, ("ao", "open_tokens", 20, 19)),
         ("max_producer_requests", 1, ("ao", "producer_requests", 2, 1)),
+        ("max_producer_bytes", 7, ("ao", "producer_bytes", 14, 7)),
+        ("max_producer_tokens", 10, ("ao", "producer_tokens", 20, 10)),
         ("refused", "maintenance", ("oo", "maintenance", 1, 0)),
     ],
 )

@@ -208,6 +208,8 @@ class Ledger(RuleBasedStateMachine):
         assert len(set(owed)) == len(owed)
         assert sorted(still_owed) == sorted(claimed)
         assert len(waiting) + len(claimed) == n_open
+        open_tokens = sum(n for name, n in self.submitted.items() if name not in self.replies)
+        assert count.get("open_tokens", 0) == open_tokens
         for priority in Priority:
             mine = [header for header in waiting.values() if header.priority is priority]
             assert count.get(f"waiting_requests:{priority}", 0) == len(mine)

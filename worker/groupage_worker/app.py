@@ -157,15 +157,23 @@ class App:
         for name, lane in settings.lanes.items():
             info = LaneInfo(
                 endpoint=lane.endpoint,
-                request_bytes_max=lane.request_bytes_max,
-                tokens_max=max(self._limits()[d] for d in lane.deployments),
+                # a request above a limit of admission could never be accepted: the door says so at once
+                request_bytes_max=min(lane.request_bytes_max, lane.open_bytes_max, lane.producer_bytes_max),
+                tokens_max=min(
+                    max(self._limits()[d] for d in lane.deployments),
+                    lane.open_tokens_max,
+                    lane.producer_tokens_max,
+                ),
                 deadline_s=lane.deadline_s,
                 reply_ttl_s=lane.reply_ttl_s,
             )
             limits = {
                 "max_open_requests": lane.open_requests_max,
                 "max_open_bytes": lane.open_bytes_max,
+                "max_open_tokens": lane.open_tokens_max,
                 "max_producer_requests": lane.producer_requests_max,
+                "max_producer_bytes": lane.producer_bytes_max,
+                "max_producer_tokens": lane.producer_tokens_max,
             }
             await self._admission.announce(name, info, limits)
 

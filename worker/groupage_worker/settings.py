@@ -138,9 +138,16 @@ class LaneSettings(Group):
     )
     reply_ttl_s: Seconds = Field(172_800.0, description="How long a reply can be read.")
     request_bytes_max: Count = Field(1_000_000, description="Largest body.")
+    # more tokens than the largest quota we know of, 15 billion (azure-batch.md 6.1, D26-lim, 2026-11-20); 40 % of
+    # each limit for one producer
     open_requests_max: Count = Field(5_000_000, description="Admission: open requests of the lane.")
     open_bytes_max: Count = Field(8_000_000_000, description="Admission: bytes of open bodies of the lane.")
+    open_tokens_max: Count = Field(
+        20_000_000_000, description="Admission: tokens of open requests of the lane."
+    )
     producer_requests_max: Count = Field(2_000_000, description="Admission: open requests of one producer.")
+    producer_bytes_max: Count = Field(3_200_000_000, description="Admission: bytes of its open bodies.")
+    producer_tokens_max: Count = Field(8_000_000_000, description="Admission: tokens of its open requests.")
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Producer -> share by tokens; 1 for whoever is not named.",

@@ -13,7 +13,7 @@ local prefix, now, ttl = ARGV[1], ARGV[2], ARGV[3]
 
 local out, producers, statuses = {}, {}, {}
 local waiting_n, waiting_t = {}, {}
-local total, total_bytes = 0, 0
+local total, total_bytes, total_tokens = 0, 0, 0
 for i = 4, #ARGV, 4 do
   local producer, id, status, json = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local base = prefix .. 'p:' .. producer .. ':'
@@ -45,10 +45,10 @@ for i = 4, #ARGV, 4 do
       waiting_n[priority] = (waiting_n[priority] or 0) + 1
       waiting_t[priority] = (waiting_t[priority] or 0) + tonumber(tokens)
     end
-    local p = producers[producer] or {0, 0}
-    producers[producer] = {p[1] + 1, p[2] + tonumber(bytes)}
+    local p = producers[producer] or {0, 0, 0}
+    producers[producer] = {p[1] + 1, p[2] + tonumber(bytes), p[3] + tonumber(tokens)}
     statuses[status] = (statuses[status] or 0) + 1
-    total, total_bytes = total + 1, total_bytes + tonumber(bytes)
+    total, total_bytes, total_tokens = total + 1, total_bytes + tonumber(bytes), total_tokens + tonumber(tokens)
     code = 's' .. string.sub(head, 37, 52) .. accepted
   end
   out[#out + 1] = code
@@ -57,6 +57,7 @@ end
 if total > 0 then
   redis.call('HINCRBY', load, 'open_requests', -total)
   redis.call('HINCRBY', load, 'open_bytes', -total_bytes)
+  redis.call('HINCRBY', load, 'open_tokens', -total_tokens)
   redis.call('HINCRBY', load, 'settled_total', total)
   for status, n in pairs(statuses) do
     redis.call('HINCRBY', load, 'settled:' .. status, n)
@@ -69,6 +70,7 @@ if total > 0 then
     local key = prefix .. 'p:' .. producer .. ':load'
     redis.call('HINCRBY', key, 'open_requests', -p[1])
     redis.call('HINCRBY', key, 'open_bytes', -p[2])
+    redis.call('HINCRBY', key, 'open_tokens', -p[3])
     redis.call('HINCRBY', key, 'settled_total', p[1])
   end
 end

@@ -8,24 +8,39 @@
 -- RETURNS {codes, limit name, value, limit}; one character of codes per request:
 --   a accepted, k known and open, s known and settled, c conflict, o over a limit
 -- COST O(n) for n requests
--- INVARIANT submitted_total = open_requests + settled_total; open_requests counts the request keys of the lane
+-- INVARIANT submitted_total = open_requests + settled_total; open_requests, open_bytes and open_tokens are the sums over the
+--   request keys, of the lane and of the producer, and no accept brings one of them above its limit
+local function first_broken(limits)
+  for _, one in ipairs(limits) do
+    if one[2] > one[3] then return one end
+  end
+end
+
 local load, producer_load, ready, queue = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix, producer, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local slot_ms, orphan_ms, priority = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local base = prefix .. 'p:' .. producer .. ':'
 
-local l = redis.call('HMGET', load, 'open_requests', 'open_bytes', 'max_open_requests', 'max_open_bytes', 'due_cursor', 'refused')
-local open, bytes = tonumber(l[1] or 0), tonumber(l[2] or 0)
-local max_open, max_bytes = tonumber(l[3] or 1e15), tonumber(l[4] or 1e15)
-local first_slot = tonumber(l[5] or 0) + 1
-local mine = tonumber(redis.call('HGET', producer_load, 'open_requests') or 0)
-local max_mine = tonumber(redis.call('HGET', load, 'max_producer_requests') or 1e15)
+local l = redis.call('HMGET', load, 'open_requests', 'max_open_requests', 'open_bytes', 'max_open_bytes', 'open_tokens',
+  'max_open_tokens', 'max_producer_requests', 'max_producer_bytes', 'max_producer_tokens', 'due_cursor', 'refused')
+local m = redis.call('HMGET', producer_load, 'open_requests', 'open_bytes', 'open_tokens')
+local first_slot, refused = tonumber(l[10] or 0) + 1, l[11]
+local open, max_open = tonumber(l[1] or 0), tonumber(l[2] or 1e15)
+local bytes, max_bytes = tonumber(l[3] or 0), tonumber(l[4] or 1e15)
+local tokens, max_tokens = tonumber(l[5] or 0), tonumber(l[6] or 1e15)
+local my_open, my_max_open = tonumber(m[1] or 0), tonumber(l[7] or 1e15)
+local my_bytes, my_max_bytes = tonumber(m[2] or 0), tonumber(l[8] or 1e15)
+local my_tokens, my_max_tokens = tonumber(m[3] or 0), tonumber(l[9] or 1e15)
+-- what still fits; only when something does not, the limit it breaks is looked for
+local room_n = math.min(max_open - open, my_max_open - my_open)
+local room_b = math.min(max_bytes - bytes, my_max_bytes - my_bytes)
+local room_t = math.min(max_tokens - tokens, my_max_tokens - my_tokens)
 
 local codes, entries, slots, over = {}, {}, {}, {'', 0, 0}
 local n_new, n_tokens, n_bytes = 0, 0, 0
 for i = 7, #ARGV, 6 do
   local id, digest, deadline = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-  local tokens, size, value = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5]
+  local t, size, value = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5]
   local key = base .. 'req:' .. id
   local code, known = 'a', redis.call('GETRANGE', key, 4, 35)
   if known ~= '' then
@@ -34,19 +49,19 @@ for i = 7, #ARGV, 6 do
     known = redis.call('GETRANGE', base .. 'rep:' .. id, 0, 31)
     if known ~= '' then
       code = known == digest and 's' or 'c'
-    elseif l[6] then
-      code, over = 'o', {l[6], 1, 0}
-    elseif open + n_new + 1 > max_open then
-      code, over = 'o', {'open_requests', open + n_new + 1, max_open}
-    elseif bytes + n_bytes + size > max_bytes then
-      code, over = 'o', {'open_bytes', bytes + n_bytes + size, max_bytes}
-    elseif mine + n_new + 1 > max_mine then
-      code, over = 'o', {'producer_requests', mine + n_new + 1, max_mine}
+    elseif refused then
+      code, over = 'o', {refused, 1, 0}
+    elseif n_new + 1 > room_n or n_bytes + size > room_b or n_tokens + t > room_t then
+      code, over = 'o', first_broken({
+        {'open_requests', open + n_new + 1, max_open}, {'open_bytes', bytes + n_bytes + size, max_bytes},
+        {'open_tokens', tokens + n_tokens + t, max_tokens}, {'producer_requests', my_open + n_new + 1, my_max_open},
+        {'producer_bytes', my_bytes + n_bytes + size, my_max_bytes},
+        {'producer_tokens', my_tokens + n_tokens + t, my_max_tokens}})
     end
   end
   if code == 'a' then
     redis.call('SET', key, value, 'PX', math.max(1, deadline - now) + orphan_ms)
-    n_new, n_tokens, n_bytes = n_new + 1, n_tokens + tokens, n_bytes + size
+    n_new, n_tokens, n_bytes = n_new + 1, n_tokens + t, n_bytes + size
     entries[n_new] = id .. '|' .. ARGV[i + 3] .. '|' .. ARGV[i + 4] .. '|' .. string.sub(value, 53, 65)
     local slot = math.max(first_slot, math.floor(deadline / slot_ms))
     slots[slot] = slots[slot] or {}
@@ -71,11 +86,13 @@ if n_new > 0 then
   redis.call('ZADD', ready, 'NX', first[2] or '0', producer)
   redis.call('HINCRBY', load, 'open_requests', n_new)
   redis.call('HINCRBY', load, 'open_bytes', n_bytes)
+  redis.call('HINCRBY', load, 'open_tokens', n_tokens)
   redis.call('HINCRBY', load, 'submitted_total', n_new)
   redis.call('HINCRBY', load, 'waiting_requests:' .. priority, n_new)
   redis.call('HINCRBY', load, 'waiting_tokens:' .. priority, n_tokens)
   redis.call('HINCRBY', producer_load, 'open_requests', n_new)
   redis.call('HINCRBY', producer_load, 'open_bytes', n_bytes)
+  redis.call('HINCRBY', producer_load, 'open_tokens', n_tokens)
   redis.call('HINCRBY', producer_load, 'submitted_total', n_new)
 end
 return {table.concat(codes), over[1], over[2], over[3]}

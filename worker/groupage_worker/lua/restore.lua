@@ -26,6 +26,7 @@ for i = 7, #ARGV, 5 do
       for _, counters in ipairs({load, base .. 'load'}) do
         redis.call('HINCRBY', counters, 'open_requests', 1)
         redis.call('HINCRBY', counters, 'open_bytes', size)
+        redis.call('HINCRBY', counters, 'open_tokens', tokens)
         redis.call('HINCRBY', counters, 'submitted_total', 1)
       end
       restored, owed = restored + 1, tokens
