@@ -65,6 +65,9 @@ class Counts:
     list_calls: int = 0
 
 
+CANCELS = frozenset({RemoteStatus.CANCELLING, RemoteStatus.CANCELLED})
+
+
 class Policy:
     """What a policy is told; each does what it wants with it."""
 
@@ -99,6 +102,7 @@ class Fleet:
     Attributes:
         live: Per region, batches that hold a reservation.
         reserved: Per region, their sum.
+        changed: Per region, whether the last poll showed another status of any batch.
     """
 
     def __init__(self, world: World, lane: Lane, policy: Policy, *, seed: int) -> None:
@@ -117,6 +121,7 @@ class Fleet:
         ]
         self.live: list[dict[int, Batch]] = [{} for _ in self.regions]
         self.reserved = [0] * len(self.regions)
+        self.changed = [False] * len(self.regions)
         self.counts = Counts()
         self.unfinished = sum(len(queue) for queue in lane.queues)
         self.backlog_ended_at = 0.0
@@ -201,6 +206,8 @@ class Fleet:
     def _poll(self, index: int) -> None:
         region = self.regions[index]
         changed, region.changes = region.changes, []
+        # what follows from our own cancels is no sign of life
+        self.changed[index] = any(remote.status not in CANCELS for remote in changed)
         self.counts.list_calls += 1 + len(self.live[index]) // 100
         for remote in dict.fromkeys(changed):
             if remote.is_terminal and id(remote) in self._by_remote:

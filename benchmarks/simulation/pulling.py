@@ -1,89 +1,153 @@
 """Our policy, and fixed k: the product's own decision functions, fed with what the product will know."""
 
+import dataclasses
 import math
+from random import Random
 
 from groupage.contract import Priority
 from groupage_worker.quota import next_pause, usable_tokens
-from groupage_worker.routing import LaneDemand, Supply, plan_pulls, share_by_priority
-from groupage_worker.scheduling.learning import Ended, Learned, learn
-from groupage_worker.scheduling.moves import Berth, Flight, plan_moves
+from groupage_worker.routing import LaneDemand, Pull, Supply, linger_s, plan_pulls, share_by_priority
+from groupage_worker.routing import URGENT_RATIO
+from groupage_worker.scheduling import circuit as circuits
+from groupage_worker.scheduling.circuit import Activity, Admission, Circuit, is_stalled
+from groupage_worker.scheduling.estimates import TokenFactor, observe, pooled
+from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, Learned, learn, resliced
+from groupage_worker.scheduling.moves import Berth, Flight, plan_moves, plan_rescues
 from groupage_worker.states import RemoteStatus
 
 from simulation.fleet import Batch, Fleet, Policy
 from simulation.loop import Alarm
+from simulation.workload import Segment
 
 MARGIN = 0.97
 LINES_MAX = 99_999
+FILE_TOKENS_MAX = int(190e6 / 4)
+"""Tokens of one input file at 4 bytes each (`gather.file_bytes_max`)."""
+
+QUOTA_PAUSE_S = 60.0
+KEEPS_RESERVE_S = 6 * 3_600.0
+"""For so long after the last urgent request a share of each quota is kept for the next."""
+
+
+@dataclasses.dataclass(slots=True)
+class Known:
+    """What Redis will hold of one deployment."""
+
+    limit_tokens: int
+    learned: Learned = dataclasses.field(default_factory=Learned)
+    factor: TokenFactor = dataclasses.field(default_factory=TokenFactor)
+    circuit: Circuit = dataclasses.field(default_factory=Circuit)
+    paused_until: float = 0.0
+    strikes: int = 0
+    changed_at: float = 0.0
+    done_lines: int = 0
+    is_counting: bool = False
+    is_stalled: bool = False
+    held: list[Batch] = dataclasses.field(default_factory=list)
 
 
 class Pulling(Policy):
-    """Deployments with room pull the next slice."""
+    """Deployments with room pull the next slice.
 
-    def __init__(self, slices: int | None = None, *, steals: bool = True) -> None:
-        self._slices, self._steals = slices, steals
+    Args:
+        slices: Fixed k; None: the learned slice, which is ours.
+        moves_running: Whether the tail rule also moves batches that have begun.
+    """
+
+    def __init__(self, slices: int | None = None, *, moves_running: bool | None = None) -> None:
+        self._slices = slices
+        self._moves_running = slices is None if moves_running is None else moves_running
 
     def start(self, fleet: Fleet) -> None:
         """Make the ledgers."""
         self._fleet = fleet
-        n = len(fleet.regions)
-        self._limits = [usable_tokens(r.spec.quota_tokens, MARGIN) for r in fleet.regions]
-        self._learned = [Learned() for _ in range(n)]
-        self._paused_until = [0.0] * n
-        self._strikes = [0] * n
-        self._held: list[list[Batch]] = [[] for _ in range(n)]
+        self._known = [Known(usable_tokens(r.spec.quota_tokens, MARGIN)) for r in fleet.regions]
         self._alarm = Alarm(fleet.loop, self._wake)
-        self._linger_s = 30.0
+        self._rng = Random(f"{fleet.seed}/explore")
+        self._urgent_at = -math.inf
+
+    # what it is told
 
     def arrived(self) -> None:
-        self._alarm.set(self._fleet.now)
-
-    def polled(self, region: int) -> None:
+        """New requests wait."""
         self._alarm.set(self._fleet.now)
 
     def completed(self, batch: Batch) -> None:
-        remote = batch.remote
-        assert remote is not None
-        run = remote.finalizing_at - remote.in_progress_at
-        self._learned[batch.region] = learn(
-            self._learned[batch.region],
+        """Learn from it."""
+        known, remote = self._known[batch.region], batch.remote
+        if remote is None:
+            raise ValueError("a batch without a remote batch cannot have ended")
+        run_s = remote.finalizing_at - remote.in_progress_at
+        known.learned = learn(
+            known.learned,
             Ended(
                 tokens=batch.reserved,
-                limit_tokens=self._limits[batch.region],
-                overhead_s=remote.ended_at - remote.created_at - run,
-                run_s=run,
+                limit_tokens=known.limit_tokens,
+                overhead_s=remote.ended_at - remote.created_at - run_s,
+                run_s=run_s,
             ),
         )
-        self._released(batch.region)
+        known.factor = observe(known.factor, estimated=batch.estimate, counted=batch.true)
+        known.circuit = circuits.completed()
+        self._resume(known)
 
     def cancelled(self, batch: Batch) -> None:
-        self._released(batch.region)
+        """Its room is free."""
+        self._resume(self._known[batch.region])
 
     def failed(self, batch: Batch, code: str) -> None:
+        """Quota: wait for room with the same file. Anything else: the region is to blame."""
         if code == "token_limit_exceeded":
             self.refused(batch, code)
-        else:
-            self._fleet.give_back(batch)
+            return
+        known, now = self._known[batch.region], self._fleet.now
+        known.circuit = circuits.failed(
+            known.circuit, now_ms=_ms(now), created_at_ms=_ms(batch.submitted_at), reason=code
+        )
+        if known.circuit.until_ms:
+            self._alarm.set(known.circuit.until_ms / 1000 + 0.01)
+        self._fleet.give_back(batch)
+        self._alarm.set(now)
 
     def refused(self, batch: Batch, code: str) -> None:
-        region = batch.region
-        pause = next_pause(strikes=self._strikes[region], first_s=60.0, reason=code)
-        self._strikes[region] = pause.strikes
-        self._paused_until[region] = self._fleet.now + pause.seconds
-        self._held[region].append(batch)
-        self._alarm.set(self._paused_until[region])
+        """Keep the file, pause the deployment until one of our batches there ends, or for a while."""
+        known = self._known[batch.region]
+        pause = next_pause(strikes=known.strikes, first_s=QUOTA_PAUSE_S, reason=code)
+        known.strikes = pause.strikes
+        known.paused_until = self._fleet.now + pause.seconds
+        known.held.append(batch)
+        self._alarm.set(known.paused_until)
 
-    def _released(self, region: int) -> None:
-        if self._paused_until[region] > self._fleet.now:
-            self._paused_until[region] = self._fleet.now
+    def polled(self, region: int) -> None:
+        """Look for signs of life, then decide."""
+        known, fleet = self._known[region], self._fleet
+        done = sum(fleet.regions[region].done_lines(b.remote) for b in fleet.live[region].values() if b.remote)
+        if done > known.done_lines:
+            known.is_counting = True
+        if done > known.done_lines or fleet.changed[region]:
+            known.changed_at, known.is_stalled = fleet.now, False
+        known.done_lines = done
+        self._watch(region)
+        self._alarm.set(fleet.now)
 
-    def _retry(self) -> None:
-        fleet = self._fleet
-        for region, held in enumerate(self._held):
-            if held and self._paused_until[region] <= fleet.now:
-                batch = held.pop(0)
-                fleet.create(batch)
-                if batch.remote:
-                    self._strikes[region] = 0
+    def _watch(self, region: int) -> None:
+        fleet, known = self._fleet, self._known[region]
+        activity = Activity(
+            name=str(region),
+            in_flight=len(fleet.live[region]),
+            silent_s=fleet.now - known.changed_at,
+            residence_s=known.learned.residence_s,
+            is_counting=known.is_counting,
+        )
+        peers = [fleet.now - k.changed_at for i, k in enumerate(self._known) if i != region]
+        if is_stalled(activity, min(peers, default=math.inf)):
+            known.is_stalled = True
+            known.circuit = circuits.stalled(known.circuit, now_ms=_ms(fleet.now))
+
+    def _resume(self, known: Known) -> None:
+        known.paused_until = min(known.paused_until, self._fleet.now)
+
+    # what it decides
 
     def _wake(self) -> None:
         fleet = self._fleet
@@ -91,22 +155,36 @@ class Pulling(Policy):
         self._retry()
         demand = self._demand()
         if demand.requests:
+            linger = linger_s([k.learned.residence_s for k in self._known if k.learned.batches])
             for pull in plan_pulls(
                 demand,
                 self._supplies(),
                 slices=self._slices or 16,
-                linger_s=self._linger_s,
+                linger_s=linger,
                 lines_max=LINES_MAX,
+                tokens_max=FILE_TOKENS_MAX,
+                draw=self._rng.random(),
             ):
-                self._open(int(pull.deployment), pull.tokens)
+                self._open(pull)
             if fleet.lane.waiting_tokens():
-                self._alarm.set(fleet.now + max(1.0, self._linger_s - demand.oldest_wait_s))
-        if self._steals:
-            self._steal()
+                wait = 5.0 if demand.urgent_tokens else linger - demand.oldest_wait_s
+                self._alarm.set(fleet.now + max(1.0, wait))
+        self._move()
+
+    def _retry(self) -> None:
+        for known in self._known:
+            if known.held and known.paused_until <= self._fleet.now:
+                batch = known.held.pop(0)
+                self._fleet.create(batch)
+                if batch.remote:
+                    known.strikes = 0
 
     def _demand(self) -> LaneDemand:
-        lane, now = self._fleet.lane, self._fleet.now
-        waiting = [q for q in lane.queues if q.waiting_requests]
+        now = self._fleet.now
+        waiting = [q for q in self._fleet.lane.queues if q.waiting_requests]
+        urgent = [q for q in waiting if q.priority is Priority.URGENT]
+        if urgent:
+            self._urgent_at = now
         heads = [q.head_tokens() for q in waiting]
         return LaneDemand(
             requests=sum(q.waiting_requests for q in waiting),
@@ -114,53 +192,134 @@ class Pulling(Policy):
             oldest_wait_s=max((now - q.oldest() for q in waiting), default=0.0),
             smallest_tokens=min(heads, default=0),
             largest_tokens=max(heads, default=0),
+            urgent_tokens=sum(q.waiting_tokens for q in urgent),
+            urgent_wait_s=max((now - q.oldest() for q in urgent), default=0.0),
+            urgent_smallest_tokens=min((q.head_tokens() for q in urgent), default=0),
+            keeps_reserve=now - self._urgent_at < KEEPS_RESERVE_S,
         )
 
     def _supplies(self) -> list[Supply]:
+        return [self._supply(i, known) for i, known in enumerate(self._known)]
+
+    def _supply(self, i: int, known: Known) -> Supply:
         fleet = self._fleet
+        if self._slices is None and known.learned.slice_batches >= SLICE_BATCHES:
+            known.learned = resliced(known.learned, self._waits(i))
+        admission = known.circuit.admission(_ms(fleet.now))
+        is_paused = known.paused_until > fleet.now or bool(known.held) or admission is Admission.NOTHING
+        factor = pooled(known.factor, [k.factor for k in self._known])
+        return Supply(
+            name=str(i),
+            limit_tokens=known.limit_tokens,
+            reserved_tokens=fleet.reserved[i],
+            is_paused=is_paused,
+            slices=self._slices or known.learned.slices,
+            token_ratio=factor.reserve_ratio,
+            residence_s=known.learned.residence_s if known.learned.batches else 0.0,
+            oldest_age_s=max((fleet.now - b.opened_at for b in fleet.live[i].values()), default=0.0),
+            is_suspect=admission is Admission.PROBE,
+        )
+
+    def _waits(self, region: int) -> list[float]:
+        """How long each batch in flight waited for its start, or has so far."""
         return [
-            Supply(
-                name=str(i),
-                limit_tokens=limit,
-                reserved_tokens=fleet.reserved[i],
-                is_paused=self._paused_until[i] > fleet.now or bool(self._held[i]),
-                learned=self._learned[i],
-                slices=self._slices or self._learned[i].slices,
-                oldest_age_s=max((fleet.now - b.opened_at for b in fleet.live[i].values()), default=0.0),
-            )
-            for i, limit in enumerate(self._limits)
+            (batch.remote.in_progress_at or self._fleet.now) - batch.submitted_at
+            for batch in self._fleet.live[region].values()
+            if batch.remote
         ]
 
-    def _open(self, region: int, tokens: int) -> None:
+    def _open(self, pull: Pull) -> None:
+        region = int(pull.deployment)
+        segments, spent = self._claim(pull)
+        if not segments:
+            return
+        reserved = min(pull.reserve_tokens, math.ceil(pull.reserve_tokens * spent / pull.tokens))
+        self._fleet.submit(region, segments, reserved=reserved, is_urgent=pull.is_urgent)
+        if pull.reason == "probe":
+            known = self._known[region]
+            known.circuit = circuits.probed(known.circuit, now_ms=_ms(self._fleet.now))
+
+    def _claim(self, pull: Pull) -> tuple[list[Segment], int]:
         lane = self._fleet.lane
+        if pull.is_urgent:
+            segments, _, spent = lane.claim(Priority.URGENT, pull.tokens, LINES_MAX)
+            return segments, spent
         waiting = {p: sum(q.waiting_tokens for q in lane.queues if q.priority is p) for p in Priority}
-        waiting = {p: t for p, t in waiting.items() if t}
         segments = []
-        left, lines = tokens, LINES_MAX
-        for priority, share in [*share_by_priority(tokens, waiting), *((p, tokens) for p in Priority)]:
+        left, lines = pull.tokens, LINES_MAX
+        for priority, share in [*share_by_priority(pull.tokens, waiting), *((p, left) for p in Priority)]:
             part, n, spent = lane.claim(priority, min(share, left), lines)
             segments += part
             left, lines = left - spent, lines - n
-        if segments:
-            spent = tokens - left
-            self._fleet.submit(region, segments, reserved=spent)
+        return segments, pull.tokens - left
 
-    def _steal(self) -> None:
-        fleet, now = self._fleet, self._fleet.now
-        berths, batches = [], {}
-        coming = fleet.lane.waiting_tokens()
-        for i, live in enumerate(fleet.live):
-            flights = []
-            for batch in live.values():
-                if batch.target < 0 and batch.remote and batch.remote.status is RemoteStatus.VALIDATING:
-                    batches[str(id(batch))] = batch
-                    flights.append(
-                        Flight(batch=str(id(batch)), tokens=batch.reserved, age_s=now - batch.submitted_at, moves=batch.moves)
-                    )
-            flights.sort(key=lambda f: -f.age_s)
-            room = 0 if self._paused_until[i] > now else max(0, self._limits[i] - fleet.reserved[i])
-            berths.append(Berth(name=str(i), room_tokens=room, learned=self._learned[i], flights=flights))
-        if coming >= sum(b.room_tokens for b in berths):
+    # what goes elsewhere
+
+    def _move(self) -> None:
+        fleet = self._fleet
+        waiting = fleet.lane.waiting_tokens()
+        rooms = [self._room(i) for i in range(len(self._known))]
+        has_urgent = any(b.is_urgent for live in fleet.live for b in live.values())
+        if not has_urgent and waiting >= sum(rooms):
             return
-        for move in plan_moves(berths, coming_tokens=coming):
+        batches: dict[str, Batch] = {}
+        berths = [self._berth(i, rooms[i], batches) for i in range(len(self._known))]
+        for move in plan_rescues(berths) if has_urgent else []:
             fleet.move(batches[move.batch], int(move.target))
+        if has_urgent:
+            berths = [self._berth(i, self._room(i), batches) for i in range(len(self._known))]
+        if waiting < sum(rooms):
+            for move in plan_moves(berths, waiting_tokens=waiting, moves_running=self._moves_running):
+                fleet.move(batches[move.batch], int(move.target))
+
+    def _room(self, i: int) -> int:
+        known, now = self._known[i], self._fleet.now
+        if known.paused_until > now or known.held or known.circuit.admission(_ms(now)) is not Admission.ALL:
+            return 0
+        return max(0, known.limit_tokens - self._fleet.reserved[i])
+
+    def _berth(self, i: int, room: int, batches: dict[str, Batch]) -> Berth:
+        known, flights = self._known[i], []
+        for batch in self._fleet.live[i].values():
+            if flight := self._flight(batch):
+                batches[flight.batch] = batch
+                flights.append(flight)
+        flights.sort(key=lambda f: -f.age_s)
+        is_kept = self._fleet.now - self._urgent_at < KEEPS_RESERVE_S
+        return Berth(
+            name=str(i),
+            limit_tokens=known.limit_tokens,
+            room_tokens=room,
+            kept_tokens=int(URGENT_RATIO * known.limit_tokens) if is_kept else 0,
+            learned=known.learned,
+            flights=flights,
+            is_stalled=known.is_stalled,
+        )
+
+    def _flight(self, batch: Batch) -> Flight | None:
+        """A batch as the last poll showed it, if it may be moved."""
+        remote, now = batch.remote, self._fleet.now
+        if remote is None or batch.target >= 0:
+            return None
+        run_age, progress = 0.0, 0.0
+        if remote.status is RemoteStatus.IN_PROGRESS:
+            run_age = now - remote.in_progress_at
+            progress = self._fleet.regions[batch.region].done_lines(remote) / remote.lines
+        elif remote.status is not RemoteStatus.VALIDATING and not self._known[batch.region].is_stalled:
+            return None
+        deadline = math.inf
+        if batch.is_urgent:
+            deadline = min(q.arrival[start] + q.deadline_s for q, start, _ in batch.segments) - now
+        return Flight(
+            batch=str(id(batch)),
+            tokens=batch.reserved,
+            age_s=now - batch.submitted_at,
+            run_age_s=run_age,
+            progress_ratio=progress,
+            moves=batch.moves,
+            deadline_in_s=deadline,
+        )
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

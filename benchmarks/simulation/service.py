@@ -108,7 +108,7 @@ class Region:
         """Stop a batch; it ends after a while, with what was finished."""
         if remote.is_terminal or remote.status is RemoteStatus.CANCELLING:
             return
-        remote.done_lines = self._done_lines(remote)
+        remote.done_lines = self.done_lines(remote)
         self._leave(remote)
         self._show(remote, RemoteStatus.CANCELLING)
         remote.epoch += 1
@@ -118,6 +118,14 @@ class Region:
     def enqueued(self) -> int:
         """Tokens of all users, as the quota headers tell."""
         return self.held + int(self._others * self.spec.quota_tokens)
+
+    def done_lines(self, remote: Remote) -> int:
+        """Lines that are done, as `request_counts` tell."""
+        if not remote.is_processing:
+            return remote.done_lines
+        self._advance()
+        left = max(0.0, remote.ends_at_work - self._work)
+        return int(remote.lines * (1 - left / max(1, remote.tokens)))
 
     # phases
 
@@ -235,13 +243,6 @@ class Region:
             return 0.0
         left = rng.random() * (self._loop.now - remote.in_progress_at)
         return max(0.0, _lognormal(rng, spec.straggler_median_s, spec.straggler_sigma) - left)
-
-    def _done_lines(self, remote: Remote) -> int:
-        if not remote.is_processing:
-            return remote.done_lines
-        self._advance()
-        left = max(0.0, remote.ends_at_work - self._work)
-        return int(remote.lines * (1 - left / max(1, remote.tokens)))
 
     # quota and trouble
 

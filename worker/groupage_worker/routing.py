@@ -161,7 +161,9 @@ def plan_pulls(
     if demand.requests == 0:
         return []
     mean = max(1.0, demand.tokens / demand.requests)
-    plan = _Plan(demand, supplies, slices=slices, mean=mean, cap=min(tokens_max, max(1, int(lines_max * mean))))
+    plan = _Plan(
+        demand, supplies, slices=slices, mean=mean, cap=min(tokens_max, max(1, int(lines_max * mean)))
+    )
     if demand.urgent_tokens and demand.urgent_wait_s >= min(linger_s, URGENT_LINGER_S):
         plan.urgent()
     plan.probes()
@@ -195,7 +197,9 @@ class _Plan:
     def probes(self) -> None:
         """One small batch for each deployment under suspicion."""
         for supply in self._suspects:
-            take = max(int(PROBE_RATIO * supply.limit_tokens / supply.token_ratio), self._demand.smallest_tokens)
+            take = max(
+                int(PROBE_RATIO * supply.limit_tokens / supply.token_ratio), self._demand.smallest_tokens
+            )
             take = min(take, self._left, self._cap, int(self._room[supply.name] / supply.token_ratio))
             if take >= max(1, self._demand.smallest_tokens):
                 self._pull(supply, take, "probe")
@@ -253,7 +257,11 @@ class _Plan:
         self._left -= take
         self.pulls.append(
             Pull(
-                deployment=supply.name, tokens=take, reserve_tokens=reserve, reason=reason, is_urgent=is_urgent
+                deployment=supply.name,
+                tokens=take,
+                reserve_tokens=reserve,
+                reason=reason,
+                is_urgent=is_urgent,
             )
         )
 

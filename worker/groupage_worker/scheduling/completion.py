@@ -5,58 +5,64 @@ from typing import Final
 
 from groupage_worker.scheduling.learning import Learned
 
-IDLE_RATIO: Final = 0.25
-"""An empty deployment runs a batch in no less than this share of the time it takes when the quota is full."""
+OVERDUE_RATIO: Final = 0.75
+"""Least rest of a wait that is longer than the mean, as a share of its age (tuned in benchmarks/simulate.py)."""
 
 
-def expected_s(learned: Learned, tokens: float, *, load_ratio: float = 1.0) -> float:
-    """Expected time of a new batch of so many tokens, seconds.
-
-    Args:
-        learned: What is known of the deployment; its runs were seen under load.
-        tokens: Of the new batch.
-        load_ratio: Share of its quota that will be in use.
-    """
-    return learned.overhead_s + run_s(learned, tokens) * min(1.0, max(IDLE_RATIO, load_ratio))
+def expected_s(learned: Learned, tokens: float) -> float:
+    """Expected time of a new batch of so many tokens, seconds."""
+    return learned.overhead_s + run_s(learned, tokens)
 
 
 def run_s(learned: Learned, tokens: float) -> float:
-    """Expected run of a batch under load, seconds."""
+    """Expected run of a batch, seconds, as long as the deployment is as busy as it was."""
     return learned.run_s * tokens / learned.batch_tokens if learned.batch_tokens else 0.0
 
 
-def remaining_run_s(learned: Learned, tokens: float, *, age_s: float, progress_ratio: float) -> float:
-    """Expected rest of the run of a batch, seconds.
+def remaining_run_s(*, run_age_s: float, progress_ratio: float) -> float:
+    """Expected rest of the run of a batch that goes on as fast as it did, seconds.
 
     Args:
-        learned: What is known of its deployment.
-        tokens: Of the whole batch.
-        age_s: For how long it has run.
-        progress_ratio: Share of its lines that are done; 0 where the service does not tell.
+        run_age_s: For how long it has run.
+        progress_ratio: Share of its lines that are done, above 0.
     """
-    if progress_ratio > 0:
-        return age_s * (1 - progress_ratio) / progress_ratio
-    # overdue and nothing to be seen: as long again as it has taken beyond what was expected
-    expected = run_s(learned, tokens)
-    return abs(expected - age_s)
+    return run_age_s * (1 - progress_ratio) / progress_ratio
 
 
 def remaining_wait_s(learned: Learned, age_s: float) -> float:
     """Expected rest of the overhead of a batch that has waited for `age_s`, seconds.
 
     Waits are heavy-tailed (log-normal fits what was seen, performance.md section 2, 2026-11-20), so the longer a
-    batch has waited, the longer it will. Mean of the rest, given the age.
+    batch has waited, the longer it will. Mean of the rest, given the age; but what is overdue will take at least
+    three quarters as long again, because the longest waits are those that were never seen before.
     """
     if age_s <= 0:
         return learned.overhead_s
-    sigma = math.sqrt(max(learned.log_var, 0.01))
-    z = (math.log(age_s) - learned.log_mean) / sigma
+    sigma, z = _standard(learned, age_s)
     survival = _upper(z)
+    overdue_s = OVERDUE_RATIO * age_s if age_s > learned.overhead_s else 0.0
     if survival < 1e-9:
-        # far out of everything seen: a wait of this age ends at a rate of z / (sigma age), so it lasts its inverse
-        return age_s * sigma / z
+        return overdue_s
     mean = math.exp(learned.log_mean + learned.log_var / 2)
-    return max(0.0, mean * _upper(z - sigma) / survival - age_s)
+    return max(overdue_s, mean * _upper(z - sigma) / survival - age_s)
+
+
+def waits_longer_ratio(learned: Learned, within_s: float, *, age_s: float = 0.0) -> float:
+    """Chance that the overhead of a batch of this age lasts longer than `within_s` from now, 0..1."""
+    if within_s <= 0:
+        return 1.0
+    later = _upper(_standard(learned, age_s + within_s)[1])
+    if age_s <= 0:
+        return later
+    now = _upper(_standard(learned, age_s)[1])
+    # far out of everything seen, a wait lasts about as long again
+    return later / now if now > 1e-9 else age_s / (age_s + within_s)
+
+
+def _standard(learned: Learned, age_s: float) -> tuple[float, float]:
+    """Sigma of ln(overhead), and how many of them an age is off the mean."""
+    sigma = math.sqrt(max(learned.log_var, 0.01))
+    return sigma, (math.log(age_s) - learned.log_mean) / sigma
 
 
 def _upper(z: float) -> float:

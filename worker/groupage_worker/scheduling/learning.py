@@ -27,7 +27,7 @@ TARGET: Final = 0.6
 STEP: Final = 3.0
 KEEP_BELOW: Final = 0.7
 KEEP_ABOVE: Final = 1.4
-WEIGHT: Final = 0.1
+WEIGHT: Final = 0.04
 """Least weight of a new observation; the first ones weigh 1, 1/2, 1/3 ..., so that a mean is a mean at first."""
 
 OVERHEAD_PRIOR_S: Final = 480.0

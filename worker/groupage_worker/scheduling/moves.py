@@ -6,10 +6,12 @@ cancel returns what is finished, and only that is charged (how-to page of 2024-0
 
 import dataclasses
 import heapq
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from groupage_worker.scheduling.completion import expected_s, remaining_run_s, remaining_wait_s, run_s
+from groupage_worker.scheduling.deadlines import late_ratio
 from groupage_worker.scheduling.learning import Learned
 
 CANCEL_S: Final = 330.0
@@ -19,8 +21,14 @@ GAIN_S: Final = 300.0
 GAIN_RATIO: Final = 1.2
 """The rest of a batch must be so much more, and so many times as much, as the way over another deployment."""
 
+RESTART_RATIO: Final = 1.5
+"""The same, for starting over at the same deployment: what is stuck may just have been unlucky there."""
+
 MOVES_MAX: Final = 2
 """Moves of one batch (performance-details.md 2.7 rule 10, 2026-11-20)."""
+
+RESCUE_RATIO: Final = 0.2
+"""A rescue must lower the risk of being late by so much."""
 
 LOOKED_AT: Final = 64
 """Batches that one decision weighs, oldest first, so that its cost does not grow with what is in flight."""
@@ -34,8 +42,9 @@ class Flight:
         tokens: What it holds of the quota.
         age_s: Since its create, seconds.
         run_age_s: Since the service began to work on it; 0 while it waits.
-        progress_ratio: Share of its lines that are done; 0 where that is unknown.
+        progress_ratio: Share of its lines that are done; 0 where that is unknown: then a batch that runs stays.
         moves: How often it was moved before.
+        deadline_in_s: Until the earliest deadline in it, if its requests are urgent; else infinite.
     """
 
     batch: str
@@ -44,6 +53,7 @@ class Flight:
     run_age_s: float = 0.0
     progress_ratio: float = 0.0
     moves: int = 0
+    deadline_in_s: float = math.inf
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,7 @@ class Berth:
     Attributes:
         limit_tokens: What it may hold.
         room_tokens: What it could take now; 0 when it is paused or its circuit is open.
+        kept_tokens: What of that is kept for urgent requests.
         flights: Batches there that may be moved, oldest first.
         is_stalled: Nothing moves there.
     """
@@ -61,6 +72,7 @@ class Berth:
     limit_tokens: int
     room_tokens: int
     learned: Learned
+    kept_tokens: int = 0
     flights: Sequence[Flight] = ()
     is_stalled: bool = False
 
@@ -77,7 +89,7 @@ class Move:
 
 
 def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int, moves_running: bool = True) -> list[Move]:
-    """Decide which batches to cancel now.
+    """Decide which batches to cancel now, so that all are done sooner.
 
     Args:
         berths: The deployments of a lane.
@@ -95,53 +107,93 @@ def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int, moves_running: b
     moves: list[Move] = []
     for _, _, flight, berth in _candidates(berths, moves_running=moves_running):
         # whoever stays behind shares what the leaving ones no longer use
-        share = 1 - leaving[berth.name] / held[berth.name]
-        rest_s = _rest_s(berth, flight, share)
-        best = _best(rooms, flight, berth.name)
-        if best is None or rest_s < max(best[0] * GAIN_RATIO, best[0] + GAIN_S):
+        rest_s = _rest_s(berth, flight, 1 - leaving[berth.name] / held[berth.name])
+        best = _quickest(rooms, flight, berth)
+        if best is None or rest_s < best[0]:
             continue
-        over_s, target = best
-        rooms[target.name] = dataclasses.replace(target, room_tokens=target.room_tokens - flight.tokens)
+        _, over_s, target = best
+        _take(rooms, target, flight)
         leaving[berth.name] += flight.tokens
         reason = "stalled" if berth.is_stalled else "running" if flight.run_age_s else "waiting"
-        moves.append(
-            Move(
-                batch=flight.batch,
-                source=berth.name,
-                target=target.name,
-                gain_s=rest_s - over_s,
-                reason=reason,
-            )
-        )
+        moves.append(_move(flight, berth, target, gain_s=rest_s - over_s, reason=reason))
     return moves
+
+
+def plan_rescues(berths: Sequence[Berth]) -> list[Move]:
+    """Decide which urgent batches to cancel now, because elsewhere their deadline is less at risk.
+
+    Args:
+        berths: The deployments of a lane; room that is kept for urgent requests may be used.
+
+    Returns:
+        Moves, the most urgent first.
+    """
+    urgent = (
+        sorted(
+            (flight.deadline_in_s, flight.batch, flight, berth)
+            for berth in berths
+            for flight in berth.flights
+            if flight.deadline_in_s < math.inf and flight.moves < MOVES_MAX and not flight.run_age_s
+        )
+        if any(f.deadline_in_s < math.inf for b in berths for f in b.flights)
+        else []
+    )
+    rooms = {b.name: b for b in berths if b.room_tokens > 0 and not b.is_stalled}
+    moves: list[Move] = []
+    for within_s, _, flight, berth in urgent[:LOOKED_AT]:
+        stays = late_ratio(berth.learned, flight.tokens, within_s=within_s, age_s=flight.age_s)
+        if berth.is_stalled:
+            stays = 1.0
+        if stays < RESCUE_RATIO:
+            continue
+        rated = [
+            (late_ratio(t.learned, flight.tokens, within_s=within_s - CANCEL_S), t.name)
+            for t in rooms.values()
+            if t is not berth and t.name != berth.name and t.room_tokens >= flight.tokens
+        ]
+        if not rated:
+            continue
+        goes, name = min(rated)
+        if stays - goes >= RESCUE_RATIO:
+            target = rooms[name]
+            _take(rooms, target, flight)
+            moves.append(_move(flight, berth, target, gain_s=0.0, reason="deadline"))
+    return moves
+
+
+def _move(flight: Flight, source: Berth, target: Berth, *, gain_s: float, reason: str) -> Move:
+    return Move(batch=flight.batch, source=source.name, target=target.name, gain_s=gain_s, reason=reason)
+
+
+def _take(rooms: dict[str, Berth], target: Berth, flight: Flight) -> None:
+    rooms[target.name] = dataclasses.replace(target, room_tokens=target.room_tokens - flight.tokens)
 
 
 def _rooms(berths: Sequence[Berth], waiting_tokens: int) -> dict[str, Berth]:
     """Deployments with room once what waits has been given out, to the quickest first; the quickest first."""
     rooms: dict[str, Berth] = {}
-    open_berths = [b for b in berths if b.room_tokens > 0 and not b.is_stalled]
+    open_berths = [b for b in berths if b.room_tokens > b.kept_tokens and not b.is_stalled]
     for berth in sorted(open_berths, key=lambda b: (b.learned.residence_s, b.name)):
-        taken = min(berth.room_tokens, waiting_tokens)
+        room = berth.room_tokens - berth.kept_tokens
+        taken = min(room, waiting_tokens)
         waiting_tokens -= taken
-        if berth.room_tokens > taken:
-            rooms[berth.name] = dataclasses.replace(berth, room_tokens=berth.room_tokens - taken)
+        if room > taken:
+            rooms[berth.name] = dataclasses.replace(berth, room_tokens=room - taken)
     return rooms
 
 
-def _best(rooms: dict[str, Berth], flight: Flight, source: str) -> tuple[float, Berth] | None:
-    """The quickest way over another deployment, in seconds, cancel included."""
-    best: tuple[float, Berth] | None = None
+def _quickest(rooms: dict[str, Berth], flight: Flight, source: Berth) -> tuple[float, float, Berth] | None:
+    """The best way to start over: the rest that it takes to be worth it, its time with the cancel, and where."""
     left = flight.tokens * (1 - flight.progress_ratio)
+    best: tuple[float, float, Berth] | None = None
     for target in rooms.values():
-        if target.name == source or target.room_tokens < flight.tokens:
+        if target.room_tokens < flight.tokens:
             continue
-        overhead_s = CANCEL_S + target.learned.overhead_s
-        if best and overhead_s >= best[0]:
-            continue
-        load_ratio = 1 - (target.room_tokens - flight.tokens) / target.limit_tokens
-        over_s = CANCEL_S + expected_s(target.learned, left, load_ratio=load_ratio)
-        if best is None or over_s < best[0]:
-            best = over_s, target
+        over_s = CANCEL_S + expected_s(target.learned, left)
+        is_same = target.name == source.name
+        worth_s = max(over_s * (RESTART_RATIO if is_same else GAIN_RATIO), over_s + GAIN_S)
+        if best is None or worth_s < best[0]:
+            best = worth_s, over_s, target
     return best
 
 
@@ -154,7 +206,7 @@ def _candidates(berths: Sequence[Berth], *, moves_running: bool) -> list[tuple[f
             (-flight.age_s, flight.batch, flight, berth)
             for berth in berths
             for flight in berth.flights[:each]
-            if flight.moves < MOVES_MAX and (moves_running or berth.is_stalled or not flight.run_age_s)
+            if flight.moves < MOVES_MAX and _may_move(flight, berth, moves_running=moves_running)
         ),
         key=lambda c: c[:2],
     )
@@ -164,6 +216,12 @@ def _candidates(berths: Sequence[Berth], *, moves_running: bool) -> list[tuple[f
     )
 
 
+def _may_move(flight: Flight, berth: Berth, *, moves_running: bool) -> bool:
+    if berth.is_stalled or not flight.run_age_s:
+        return True
+    return moves_running and flight.progress_ratio > 0
+
+
 def _rest_s(berth: Berth, flight: Flight, share: float) -> float:
     """Expected rest of a batch, seconds, when only this share of what is there now stays."""
     learned = berth.learned
@@ -171,7 +229,5 @@ def _rest_s(berth: Berth, flight: Flight, share: float) -> float:
         # nothing says when it will go on: as long again as it has taken
         return max(flight.age_s, learned.residence_s)
     if flight.run_age_s:
-        return share * remaining_run_s(
-            learned, flight.tokens, age_s=flight.run_age_s, progress_ratio=flight.progress_ratio
-        )
+        return share * remaining_run_s(run_age_s=flight.run_age_s, progress_ratio=flight.progress_ratio)
     return remaining_wait_s(learned, flight.age_s) + share * run_s(learned, flight.tokens)

@@ -1,0 +1,84 @@
+"""How many tokens the service counts for one that we estimate: learned per lane and deployment.
+
+Bytes / 4 is right on average for English and wrong by a constant factor for other text (performance.md section 1,
+2026-11-20), so the factor is learned from `usage` of finished batches, and from the service's own count of enqueued
+tokens where its headers tell. Errors of single requests average out over a batch; a fat margin is the worst choice.
+"""
+
+import dataclasses
+import math
+from typing import Final
+
+WEIGHT: Final = 0.3
+"""Weight of a new observation (performance-details.md 2.5, 2026-11-20)."""
+
+SPREAD_PRIOR: Final = 0.01
+"""Spread of ln(factor) from batch to batch before any was seen; a guess that fades with evidence."""
+
+SIGMAS: Final = 2.0
+"""A reservation covers so many spreads: about one batch in forty is larger than its reservation."""
+
+MARGIN_MAX: Final = 0.25
+FACTOR_MIN: Final = 0.05
+FACTOR_MAX: Final = 20.0
+"""Bounds, so that one absurd `usage` cannot stop a deployment."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFactor:
+    """What is known of the estimates of a lane at a deployment.
+
+    Attributes:
+        batches: Batches it was learned from.
+        factor: Tokens as counted / tokens as estimated.
+        variance: Of ln(counted / expected), batch by batch.
+    """
+
+    batches: int = 0
+    factor: float = 1.0
+    variance: float = SPREAD_PRIOR**2
+
+    @property
+    def margin_ratio(self) -> float:
+        """Share on top of the factor that a single batch is reserved with; it shrinks as evidence grows."""
+        return min(MARGIN_MAX, SIGMAS * math.sqrt(self.variance) / math.sqrt(1 + self.batches))
+
+    @property
+    def reserve_ratio(self) -> float:
+        """Tokens to reserve for an estimated one."""
+        return self.factor * (1 + self.margin_ratio)
+
+
+def observe(known: TokenFactor, *, estimated: int, counted: int) -> TokenFactor:
+    """What is known after the requests of one batch were counted by the service.
+
+    Args:
+        known: What was known.
+        estimated: Tokens of those requests as estimated at the door.
+        counted: Tokens of the same requests as the service counted them.
+
+    Returns:
+        The same where either is 0, because nothing can be learned from it.
+    """
+    if estimated <= 0 or counted <= 0:
+        return known
+    seen = min(FACTOR_MAX, max(FACTOR_MIN, counted / estimated))
+    if not known.batches:
+        return TokenFactor(batches=1, factor=seen, variance=known.variance)
+    weight = max(WEIGHT, 1 / (known.batches + 1))
+    off = math.log(seen / known.factor)
+    return TokenFactor(
+        batches=known.batches + 1,
+        factor=known.factor * math.exp(weight * off),
+        variance=(1 - weight) * known.variance + weight * off * off,
+    )
+
+
+def pooled(known: TokenFactor, others: list[TokenFactor]) -> TokenFactor:
+    """What to use for a deployment that has seen nothing: the mean of the lane's other deployments."""
+    seen = [o for o in others if o.batches]
+    if known.batches or not seen:
+        return known
+    total = sum(o.batches for o in seen)
+    log_factor = sum(o.batches * math.log(o.factor) for o in seen) / total
+    return TokenFactor(batches=0, factor=math.exp(log_factor), variance=known.variance)
