@@ -137,9 +137,9 @@ class Replay:
             case "HSET" | "HMSET" | "HSETNX":
                 self._hset(key, {k.decode(): v for k, v in zip(command[2::2], command[3::2], strict=True)})
             case "HINCRBY":
-                field = command[2].decode()
-                old = int(self._hashes.get(key, {}).get(field, b"0"))
-                self._hincrby(key, field, old, old + int(command[3]))
+                counter = command[2].decode()
+                count = int(self._hashes.get(key, {}).get(counter, b"0"))
+                self._hincrby(key, counter, count, count + int(command[3]))
             case "HDEL":
                 for field in command[2:]:
                     self._hashes.get(key, {}).pop(field.decode(), None)

@@ -211,7 +211,7 @@ def litter(history: History) -> Violations:
     if not history.rules.at_rest:
         return
     summary = journal.Summary.of(history.service)
-    # of a batch that vanished nobody can learn the names of its files: the service's own expiry takes them
+    # a batch that vanished cannot be cancelled, and nobody can learn the names of its files: those expire by themselves
     vanished = {fault.target for fault in history.records(journal.Fault) if fault.fault == "vanish"}
     hidden = {output.file_id for output in history.records(journal.Output) if output.batch_id in vanished}
     yield from (
@@ -219,7 +219,11 @@ def litter(history: History) -> Violations:
         for name, region in summary.open_files.items()
         if name not in hidden
     )
-    yield from (f"batch {name} runs on in {region}" for name, region in summary.open_batches.items())
+    yield from (
+        f"batch {name} runs on in {region}"
+        for name, region in summary.open_batches.items()
+        if name not in vanished
+    )
     for key, entry in history.dump.items():
         if not ALLOWED_AT_REST.fullmatch(key) and not _is_fading(key, entry):
             yield f"key {key} is left"

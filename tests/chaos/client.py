@@ -65,7 +65,10 @@ class Client:
             refused = "[[emulate:status=400]]" in body["messages"][0]["content"]
             # the deadline is the service's to keep; it is far away on purpose
             asked = Asked(
-                **ids, digest=digest(body), deadline_at_ms=0, expected=("failed",) if refused else ("succeeded",)
+                **ids,
+                digest=digest(body),
+                deadline_at_ms=0,
+                expected=("failed",) if refused else ("succeeded",),
             )
             self._asked[request] = asked
             self._diary.write(asked)

@@ -21,15 +21,56 @@ TIMEOUT_S = 400
 
 _PYTEST = ["-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
 FINDERS: dict[str, list[str]] = {
-    "scripts": [*_PYTEST, "tests/scripts", "tests/properties", "tests/producers/test_scripts.py", "tests/unit"],
-    "azure": [*_PYTEST, "tests/azure/test_creates.py", "tests/azure/test_calls.py", "tests/azure/test_transfers.py"],
+    "scripts": [
+        *_PYTEST,
+        "tests/scripts",
+        "tests/properties",
+        "tests/producers/test_scripts.py",
+        "tests/unit",
+    ],
+    "azure": [
+        *_PYTEST,
+        "tests/azure/test_creates.py",
+        "tests/azure/test_calls.py",
+        "tests/azure/test_transfers.py",
+    ],
     "stages": [
         *_PYTEST,
-        *(f"tests/integration/test_{name}.py" for name in ("deliver", "gather_and_submit", "recovery", "hardening")),
+        *(
+            f"tests/integration/test_{name}.py"
+            for name in ("deliver", "gather_and_submit", "recovery", "hardening")
+        ),
     ],
-    "sweep lines": ["-m", "tests.chaos.sweep", "--profile", "lines", "--phases", "before,sent", "--shards", "3"],
-    "sweep rude": ["-m", "tests.chaos.sweep", "--profile", "rude", "--phases", "before,sent", "--shards", "2"],
-    "sweep split": ["-m", "tests.chaos.sweep", "--profile", "split", "--phases", "before,sent", "--shards", "2"],
+    "sweep lines": [
+        "-m",
+        "tests.chaos.sweep",
+        "--profile",
+        "lines",
+        "--phases",
+        "before,sent",
+        "--shards",
+        "3",
+    ],
+    "sweep rude": [
+        "-m",
+        "tests.chaos.sweep",
+        "--profile",
+        "rude",
+        "--phases",
+        "before,sent",
+        "--shards",
+        "2",
+    ],
+    "sweep split": [
+        "-m",
+        "tests.chaos.sweep",
+        "--profile",
+        "split",
+        "--phases",
+        "before,sent",
+        "--shards",
+        "2",
+    ],
     "simulation": ["-m", "tests.chaos.simulation", "--seeds", "150", "--stop"],
 }
 
@@ -129,7 +170,7 @@ MUTATIONS = (
     Mutation(
         "the intent to create is committed first",
         f"{_STAGES}/submitter.py",
-        "        return Move(state=BatchState.CREATING, fields={**fields, \"retries\": batch.retries})",
+        '        return Move(state=BatchState.CREATING, fields={**fields, "retries": batch.retries})',
         "        return await self.create_step(dataclasses.replace(batch, intent_at_ms=now, runs=1))",
         ("sweep rude", "simulation", "stages"),
     ),
@@ -277,7 +318,9 @@ class Lab:
         path = self._folder / mutation.file
         text = path.read_text()
         if text.count(mutation.old) != 1:
-            return Outcome(guard=mutation.guard, file=mutation.file, found_by="", seconds=0.0, note="does not fit")
+            return Outcome(
+                guard=mutation.guard, file=mutation.file, found_by="", seconds=0.0, note="does not fit"
+            )
         patched = text.replace(mutation.old, mutation.new)
         if "dataclasses." in mutation.new and "\nimport dataclasses" not in text:
             patched = patched.replace("\nimport structlog", "\nimport dataclasses\nimport structlog", 1)
@@ -307,7 +350,9 @@ def main() -> int:
     parser.add_argument("--source", type=Path, default=ROOT, help="tree to copy")
     parser.add_argument("--shard", type=int, default=0)
     parser.add_argument("--shards", type=int, default=1)
-    parser.add_argument("--skip-baseline", action="store_true", help="do not run the finders on the unchanged tree")
+    parser.add_argument(
+        "--skip-baseline", action="store_true", help="do not run the finders on the unchanged tree"
+    )
     parser.add_argument("--fits", action="store_true", help="only look whether every patch still fits")
     options = parser.parse_args()
     if options.fits:

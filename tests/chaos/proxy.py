@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Self
 
 
 class Proxy:
@@ -27,7 +28,7 @@ class Proxy:
         self.delay_s = 0.0
         self.cuts = 0
 
-    async def __aenter__(self) -> "Proxy":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self

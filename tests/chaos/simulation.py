@@ -387,7 +387,9 @@ def main() -> int:
     seeds = range(options.first, options.first + options.seeds, options.step)
     if options.seed is not None:
         seeds = range(options.seed, options.seed + 1)
-    figures = asyncio.run(run_seeds(seeds, verbose=options.verbose, limit_s=options.limit_s, stop=options.stop))
+    figures = asyncio.run(
+        run_seeds(seeds, verbose=options.verbose, limit_s=options.limit_s, stop=options.stop)
+    )
     print(json.dumps(vars(figures)))
     return 1 if figures.failures else 0
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from redis.asyncio import Redis
@@ -19,7 +20,7 @@ from redis.exceptions import RedisError
 
 from groupage import keys
 from groupage.connect import connect, disconnect
-from groupage_emulator import Config, Emulator
+from groupage_emulator import Config, Emulator, Span, Timing
 from groupage_emulator.demo.children import Child, Crew, wait_for
 from groupage_emulator.redis_server import EmbeddedRedis
 from tests.chaos import aof
@@ -28,7 +29,14 @@ from tests.chaos.proxy import Proxy
 
 WAIT_S = 60.0
 TOKENS = 40_000
-TIME_SCALE = 300.0
+_BRISK = Timing(
+    file_pending=Span(median=0.2, sigma=0.5, min=0.05, max=1),
+    validating=Span(median=0.4, sigma=0.5, min=0.1, max=2),
+    in_progress=Span(median=0.8, sigma=0.5, min=0.1, max=4),
+    finalizing=Span(median=0.2, sigma=0.5, min=0.05, max=1),
+    cancelling=Span(median=0.3, sigma=0.5, min=0.05, max=1),
+)
+"""A service in a hurry on the clock that all share: its times must be comparable with the workers'."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,11 +69,16 @@ class Zygote:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._waiting: list[asyncio.Future[int]] = []
+        self._numbers = itertools.count()
         self.by_pid: dict[int, Process] = {}
 
-    async def __aenter__(self) -> "Zygote":
+    async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.chaos.zygote", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            "-m",
+            "tests.chaos.zygote",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
         self._reader = asyncio.create_task(self._read())
         return self
@@ -81,9 +94,10 @@ class Zygote:
     async def start(self, config: Path) -> Process:
         """Fork one worker."""
         assert self._process and self._process.stdin
-        log = self._folder / f"worker-{len(self.by_pid)}.log"
+        log = self._folder / f"worker-{next(self._numbers)}.log"
         told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(told)
+        log.touch()
         self._process.stdin.write(json.dumps({"config": str(config), "log": str(log)}).encode() + b"\n")
         pid = await told
         process = self.by_pid[pid] = Process(pid, log, time.monotonic())
@@ -105,12 +119,24 @@ class Zygote:
 class Site:
     """Redis, a proxy in front of it, the service, workers on either side of the proxy, producers."""
 
-    def __init__(self, folder: Path, server: EmbeddedRedis, emulator: Emulator, proxy: Proxy, crew: Crew, zygote: Zygote) -> None:
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        server: EmbeddedRedis,
+        emulator: Emulator,
+        proxy: Proxy,
+        crew: Crew,
+        zygote: Zygote,
+    ) -> None:
         self.folder, self.server, self.emulator, self.proxy = folder, server, emulator, proxy
         self.crew, self.zygote = crew, zygote
         self.redis: Redis[bytes] = connect(server.url)
         self.workers: list[Process] = []
-        self._configs = [self._configure("direct", server.url), self._configure("proxied", f"redis://127.0.0.1:{proxy.port}")]
+        self._configs = [
+            self._configure("direct", server.url),
+            self._configure("proxied", f"redis://127.0.0.1:{proxy.port}"),
+        ]
 
     async def start_worker(self) -> Process:
         """One more worker; every other one goes through the proxy."""
@@ -148,7 +174,9 @@ class Site:
             for name in names:
                 pipe.hmget(keys.batch(name), "fence", "runs")
             found = await pipe.execute()
-        return {name: (int(fence or 0), int(runs or 0)) for name, (fence, runs) in zip(names, found, strict=True)}
+        return {
+            name: (int(fence or 0), int(runs or 0)) for name, (fence, runs) in zip(names, found, strict=True)
+        }
 
     async def dues(self) -> dict[bytes, float]:
         """Everything that is scheduled."""
@@ -186,10 +214,19 @@ class Site:
                 for name in regions
             },
             "lanes": {
-                "chat": {"deployments": [f"mini-{name}" for name in regions], "linger_s": 0.5, "max_attempts": 20}
+                "chat": {
+                    "deployments": [f"mini-{name}" for name in regions],
+                    "linger_s": 0.5,
+                    "max_attempts": 20,
+                }
             },
             "gather": {"tick_s": 0.3, "slices": 8, "lines_max": 40},
-            "submit": {"file_poll_s": 0.3, "settle_window_s": 4.0, "quota_pause_s": 0.5, "circuit_pause_s": 0.5},
+            "submit": {
+                "file_poll_s": 0.3,
+                "settle_window_s": 4.0,
+                "quota_pause_s": 0.5,
+                "circuit_pause_s": 0.5,
+            },
             "track": {"poll_s": 0.4},
             "retention": {"remote_grace_s": 2.0},
             "log": {"format": "json"},
@@ -213,16 +250,24 @@ class Site:
 @contextlib.asynccontextmanager
 async def running_site(folder: Path, rng: random.Random) -> AsyncIterator[Site]:
     """A site without workers."""
-    config = Config(time_scale=TIME_SCALE, seed=rng.randrange(1_000))
+    config = Config(time_scale=1.0, seed=rng.randrange(1_000))
     for region in config.regions:
+        region.timing = _BRISK
         for deployment in region.deployments:
             deployment.enqueued_tokens_max = TOKENS
     logs = folder / "logs"
     logs.mkdir()
     with EmbeddedRedis(port=0, data_dir=folder / "redis", options=aof.OPTIONS) as server:
         port = int(server.url.rpartition(":")[2])
-        async with Emulator(config) as emulator, Proxy(port) as proxy, Crew(logs) as crew, Zygote(logs) as zygote:
-            site = Site(folder, server, emulator, proxy, crew, zygote)
+        async with (
+            Emulator(config) as emulator,
+            Proxy(port) as proxy,
+            Crew(logs) as crew,
+            Zygote(logs) as zygote,
+        ):
+            site = Site(
+                folder=folder, server=server, emulator=emulator, proxy=proxy, crew=crew, zygote=zygote
+            )
             try:
                 yield site
             finally:

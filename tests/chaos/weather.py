@@ -64,7 +64,7 @@ _CATALOGUE: list[Make] = [
     lambda r: Rule(kind="empty_error_file", value=r.choice(["zero", "null", "empty"]), times=r.randint(1, 9)),
     lambda r: Rule(kind="counts_odd", times=r.randint(1, 9)),
     lambda r: Rule(kind="object_odd", times=r.randint(1, 9)),
-    lambda r: Rule(kind="content_gone", times=1),
+    lambda r: Rule(kind="content_gone", times=r.randint(1, 2)),
 ]  # fmt: skip
 
 

@@ -15,7 +15,6 @@ import signal
 import sys
 import traceback
 
-from groupage_worker import app
 from groupage_worker.cli import main as worker_main
 
 LOOK_S = 0.02
@@ -23,7 +22,6 @@ LOOK_S = 0.02
 
 def serve() -> None:
     """Fork and reap until standard input ends."""
-    assert app.App
     gc.freeze()
     buffered = b""
     while True:

@@ -1,0 +1,26 @@
+"""The table of guards: it fits the tree of today, and a guard that is taken out is really missed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.mutations import FINDERS, MUTATIONS, ROOT, Lab, misfits
+
+
+def test_every_mutation_fits_the_tree() -> None:
+    """Each patch stands in its file exactly once, so that the long run does not quietly skip it."""
+    assert misfits() == []
+    assert len(MUTATIONS) >= 25
+    assert {finder for mutation in MUTATIONS for finder in mutation.finders} <= set(FINDERS)
+
+
+@pytest.mark.timeout(120)
+def test_a_missing_guard_is_found(tmp_path: Path) -> None:
+    """Without the check of the fence some test fails, and the copy is whole again afterwards."""
+    mutation = next(m for m in MUTATIONS if "fence" in m.guard)
+    lab = Lab(tmp_path, ROOT)
+    before = (tmp_path / mutation.file).read_text()
+    outcome = lab.try_out(dataclasses.replace(mutation, finders=("scripts",)))
+    assert outcome.found_by == "scripts"
+    assert (tmp_path / mutation.file).read_text() == before
