@@ -51,6 +51,15 @@ async def test_commit_needs_the_fence(redis: "Redis[bytes]", store: BatchStore) 
     assert await store.reservations("east") == {"b1:1": 50}
 
 
+async def test_records_of_newer_releases_are_left_alone(redis: "Redis[bytes]", store: BatchStore) -> None:
+    """A state that this release does not know is no record to look at, and an error to whoever would handle it."""
+    await store.open(BATCH, tokens=70, limit=100)
+    await redis.hset(keys.batch("b1"), "state", "teleporting")
+    assert await store.read("b1") is None
+    with pytest.raises(ValueError, match="teleporting"):
+        await store.begin("b1")
+
+
 async def test_illegal_moves_are_refused(store: BatchStore) -> None:
     """A move that the table of states does not know is a programming error and changes nothing."""
     await store.open(BATCH, tokens=70, limit=100)

@@ -131,11 +131,12 @@ class BatchStore:
         return Batch.from_record(batch, record)
 
     async def read(self, batch: str) -> Batch | None:
-        """Look at a record without taking its fence."""
+        """Look at a record without taking its fence; None if there is none, or one that only a newer release reads."""
         record = await self._redis.hgetall(keys.batch(batch))
-        if not record:
+        try:
+            return Batch.from_record(batch, {k.decode(): v.decode() for k, v in record.items()})
+        except (KeyError, ValueError):
             return None
-        return Batch.from_record(batch, {k.decode(): v.decode() for k, v in record.items()})
 
     async def commit(self, batch: Batch, move: Move) -> Batch:
         """Write where a batch goes next.
