@@ -9,6 +9,7 @@ Example:
 from groupage._version import __version__
 from groupage.client import Producer
 from groupage.contract import (
+    Durability,
     LaneInfo,
     Priority,
     Reply,
@@ -21,6 +22,7 @@ from groupage.contract import (
     Usage,
 )
 from groupage.errors import (
+    DurabilityMissing,
     GroupageError,
     IdConflict,
     InvalidRequest,
@@ -34,6 +36,8 @@ from groupage.errors import (
 )
 
 __all__ = [
+    "Durability",
+    "DurabilityMissing",
     "GroupageError",
     "IdConflict",
     "InvalidRequest",

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Iterable
 
 from groupage.contract import Reply
 from groupage.errors import ReplyTimeout, UnknownRequest
-from groupage.inbox import Inbox, Key
+from groupage.inbox import Inbox
+from groupage.items import Key
 
 
 async def arrivals(

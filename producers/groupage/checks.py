@@ -13,6 +13,7 @@ from groupage.contract import (
     ID_PATTERN,
     LANE_PATTERN,
     PRODUCER_PATTERN,
+    Durability,
     LaneInfo,
     Priority,
     Request,
@@ -20,7 +21,7 @@ from groupage.contract import (
 )
 from groupage.door import check_body
 from groupage.errors import InvalidRequest
-from groupage.intake import Item
+from groupage.items import Item
 
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
 _CLIENT_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -69,12 +70,35 @@ def check_id(id: str, producer: str) -> str:  # noqa: A002 - the word of the con
     return id
 
 
+def check_durability(word: str) -> Durability:
+    """A level of durability.
+
+    Raises:
+        InvalidRequest: If it is none.
+    """
+    if not isinstance(word, str) or word not in list(Durability):
+        raise InvalidRequest("durability", f"one of {', '.join(Durability)}", _brief(word))
+    return Durability(word)
+
+
+def check_seconds(field: str, value: float) -> float:
+    """A duration above 0.
+
+    Raises:
+        InvalidRequest: If it is none.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise InvalidRequest(field, "seconds above 0", _brief(value))
+    return float(value)
+
+
 def make_item(
     request: Request,
     lane: str,
     info: LaneInfo,
     *,
     producer: str,
+    durability: Durability,
     make_future: "Callable[[], Future[Ticket]]",
 ) -> Item:
     """Check one request against its lane and make it ready to be sent.
@@ -102,6 +126,8 @@ def make_item(
         digest=codec.body_hash(body),
         tokens=tokens,
         deadline_s=info.deadline_s if request.deadline_s is None else _check_deadline(request.deadline_s),
+        reply_ttl_s=info.reply_ttl_s,
+        durability=durability,
         future=make_future(),
     )
 

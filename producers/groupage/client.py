@@ -5,29 +5,25 @@ from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
-import msgspec
 from redis.asyncio import Redis
 
 from groupage import checks, faults, keys, records
 from groupage.arrivals import arrivals
 from groupage.clock import Clock, ServerClock, SystemClock
 from groupage.connect import SOCKET_TIMEOUT_S, connect, disconnect
-from groupage.contract import LaneInfo, Reply, ReplyError, Request, RequestStatus, Status, Ticket, WireReply
-from groupage.errors import GroupageError, ReplyTimeout, SubmitErrors
-from groupage.inbox import Inbox, Key
-from groupage.intake import Intake, Item
+from groupage.contract import LaneInfo, Reply, Request, RequestStatus, Ticket
+from groupage.durable import LEVEL_TIMEOUT_S, Levels
+from groupage.epoch import Epoch
+from groupage.held import RESUBMIT_BYTES_MAX, Held
+from groupage.inbox import Inbox
+from groupage.intake import Intake
+from groupage.items import Item, Key
+from groupage.keeper import Keeper
 from groupage.lanes import Lanes
-from groupage.scripts import Scripts, Settlement, listener_of, notify
+from groupage.many import submit_all
 
 SWEEP_S: Final = 30.0
-"""How often replies are looked up although no notice came."""
-
-YIELD_EVERY: Final = 64
-"""`submit_many` lets others run after this many checks, about a millisecond."""
-
-_CANCELLED: Final = msgspec.json.encode(
-    WireReply(error=ReplyError(code="cancelled_by_producer", message="the producer took the request back")),
-)
+"""How often replies are looked up although no notice came, and whether Redis has lost anything."""
 
 
 class Producer:
@@ -42,9 +38,13 @@ class Producer:
         url: Redis of the data; see `groupage.connect`.
         name: The producer's name, the same in all its processes; requests and replies belong to it.
         lane: Lane of calls that name none.
+        durability: Level of accepts that name none: `memory`, `fsync` or `replicated`; see `Durability`.
         clock: Time source; the machine's clock by default, always corrected to the Redis server's.
-        sweep_s: How often, in seconds, replies are looked up although no notice came.
+        sweep_s: How often, in seconds, replies are looked up although no notice came, and whether Redis lost any.
         socket_timeout_s: Longest silence of one Redis answer, in seconds.
+        durability_timeout_s: Longest wait for a level, in seconds; at most half of `socket_timeout_s`.
+        resubmit_bytes_max: Memory for bodies that are submitted again, with their ids, should Redis lose them; kept
+            until their reply was seen here, or may have expired.
 
     Raises:
         InvalidRequest: If a name or the URL is malformed.
@@ -56,20 +56,34 @@ class Producer:
         *,
         name: str,
         lane: str | None = None,
+        durability: str = "memory",
         clock: Clock | None = None,
         sweep_s: float = SWEEP_S,
         socket_timeout_s: float = SOCKET_TIMEOUT_S,
+        durability_timeout_s: float = LEVEL_TIMEOUT_S,
+        resubmit_bytes_max: int = RESUBMIT_BYTES_MAX,
     ) -> None:
         self.name = checks.check_producer(name)
         self.lane = None if lane is None else checks.check_lane(lane)
-        self._client = checks.new_client()
+        self.durability = checks.check_durability(durability)
+        checks.check_seconds("durability_timeout_s", durability_timeout_s)
+        client = self._client = checks.new_client()
         self._redis: Redis = connect(url, socket_timeout_s=socket_timeout_s)
         self._clock = ServerClock(clock or SystemClock())
         self._lanes = Lanes(self._redis, self._clock)
-        self._scripts = Scripts(self._redis)
-        self._intake = Intake(self._redis, producer=name, client=self._client, clock=self._clock)
-        self._inbox = Inbox(
-            self._redis, producer=name, client=self._client, clock=self._clock, sweep_s=sweep_s
+        self._held = Held(resubmit_bytes_max)
+        self._epoch = Epoch(self._redis)
+        shared: dict[str, Any] = {
+            "producer": name,
+            "clock": self._clock,
+            "held": self._held,
+            "epoch": self._epoch,
+        }
+        levels = Levels(self._redis, timeout_s=min(durability_timeout_s, socket_timeout_s / 2))
+        self._intake = Intake(self._redis, client=client, levels=levels, **shared)
+        self._inbox = Inbox(self._redis, client=client, sweep_s=sweep_s, **shared)
+        self._keeper = Keeper(
+            self._redis, sweep_s=sweep_s, put=self._intake.put, after=self._inbox.listen_again, **shared
         )
 
     async def __aenter__(self) -> Self:
@@ -96,9 +110,11 @@ class Producer:
         """
         with faults.reading():
             await self._clock.sync(self._redis)
+            await self._epoch.open()
 
     async def aclose(self) -> None:
         """Send what is queued, end all waits, close the connections. Requests and replies stay."""
+        await self._keeper.close()
         await self._intake.close()
         await self._inbox.close()
         await disconnect(self._redis)
@@ -112,6 +128,7 @@ class Producer:
         priority: str = "normal",
         deadline_s: float | None = None,
         tokens: int | None = None,
+        durability: str | None = None,
     ) -> Ticket:
         """Submit one request. Calls that run at the same time share their way to Redis.
 
@@ -122,54 +139,38 @@ class Producer:
             priority: `urgent`, `normal` or `bulk`.
             deadline_s: Seconds until the request expires; the lane's default otherwise.
             tokens: Your own count of input tokens; estimated if absent.
+            durability: Level to reach before the ticket is there; the producer's by default.
 
         Raises:
             InvalidRequest: If the request can never be accepted as it is.
             UnknownLane: If no worker announced the lane.
             IdConflict: If the id is taken by another body.
-            Overloaded: If the lane or Redis is full.
+            Overloaded: If the lane, your share of it, or Redis is full.
+            DurabilityMissing: If Redis does not know the level; nothing was accepted.
             Unavailable: If Redis cannot be used; nothing was accepted.
-            Uncertain: If the answer got lost; repeat with the same id.
+            Uncertain: If the answer got lost, or the level was not reached in time; repeat with the same id.
         """
         request = Request(body=body, id=id, priority=priority, deadline_s=deadline_s, tokens=tokens)
-        item = await self._item(request, lane)
+        item = await self._item(request, lane, durability)
         await self._intake.put(item)
         return await item.future
 
-    async def submit_many(self, requests: Iterable[Request], *, lane: str | None = None) -> list[Ticket]:
+    async def submit_many(
+        self, requests: Iterable[Request], *, lane: str | None = None, durability: str | None = None
+    ) -> list[Ticket]:
         """Submit many requests; their tickets come in the same order.
 
         Args:
             requests: Any iterable; it is read as fast as Redis takes the requests.
             lane: Lane of requests that name none; the producer's by default.
+            durability: Level to reach before the tickets are there; the producer's by default.
 
         Raises:
             SubmitErrors: If some were refused, with the tickets of the others; errors as of `submit`.
         """
-        futures: dict[int, asyncio.Future[Ticket]] = {}
-        errors: dict[int, GroupageError] = {}
-        for index, request in enumerate(requests):
-            try:
-                item = await self._item(request, request.lane or lane)
-            except GroupageError as error:
-                errors[index] = error
-                continue
-            await self._intake.put(item)
-            futures[index] = item.future
-            if index % YIELD_EVERY == 0:
-                await asyncio.sleep(0)
-        results = await asyncio.gather(*futures.values(), return_exceptions=True)
-        tickets: dict[int, Ticket] = {}
-        for index, result in zip(futures, results, strict=True):
-            if isinstance(result, GroupageError):
-                errors[index] = result
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                tickets[index] = result
-        if errors:
-            raise SubmitErrors(tickets, dict(sorted(errors.items())))
-        return list(tickets.values())
+        return await submit_all(
+            self._intake, requests, lambda request: self._item(request, request.lane or lane, durability)
+        )
 
     async def reply(
         self,
@@ -192,17 +193,8 @@ class Producer:
             UnknownRequest: If there is neither an open request nor a reply of this id.
             Unavailable: If Redis refuses this user, or the producer was closed.
         """
-        key, is_ours = self._key(ticket, lane)
-        future = self._inbox.wait(key, is_ours=is_ours)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError:
-            if timeout_s is None:
-                raise
-            raise ReplyTimeout(key[1], timeout_s) from None
-        finally:
-            self._inbox.drop(key, future)
+        key, is_ours = self._wanted(ticket, lane)
+        return await self._inbox.reply(key, is_ours=is_ours, timeout_s=timeout_s)
 
     def replies(
         self,
@@ -223,7 +215,7 @@ class Producer:
             UnknownRequest: As of `reply`, but after all other replies were handed out.
             Unavailable: As of `reply`.
         """
-        return arrivals(self._inbox, (self._key(ticket, lane) for ticket in tickets), timeout_s)
+        return arrivals(self._inbox, (self._wanted(ticket, lane) for ticket in tickets), timeout_s)
 
     async def cancel(self, ticket: Ticket | str, *, lane: str | None = None) -> Reply:
         """Take a request back; returns the terminal reply that stands, which may be another one by now.
@@ -240,15 +232,16 @@ class Producer:
         info = self._lanes.peek(lane_name) or await self._lanes.get(lane_name)
         with faults.writing():
             await self._clock.sync(self._redis)
-            (code,) = await self._scripts.settle(
-                lane_name,
-                [Settlement(self.name, request_id, Status.CANCELLED, _CANCELLED)],
+            reply = await records.cancel(
+                self._redis,
+                lane=lane_name,
+                producer=self.name,
+                id=request_id,
                 now_ms=self._clock.now_ms(),
                 reply_ttl_ms=round(info.reply_ttl_s * 1_000),
             )
-            if (client := listener_of(code)) is not None:
-                await notify(self._redis, producer=self.name, client=client, lane=lane_name, ids=[request_id])
-            return await records.read_reply(self._redis, lane=lane_name, producer=self.name, id=request_id)
+        self._held.release((lane_name, request_id))
+        return reply
 
     async def status(self, ticket: Ticket | str, *, lane: str | None = None) -> RequestStatus:
         """Where a request is, without its reply.
@@ -269,6 +262,7 @@ class Producer:
             Uncertain: If the answer got lost; repeat the call.
         """
         (lane_name, request_id), _ = self._key(ticket, lane)
+        self._held.release((lane_name, request_id))
         with faults.writing():
             return bool(await self._redis.unlink(keys.reply(lane_name, self.name, request_id)))
 
@@ -280,11 +274,24 @@ class Producer:
         """
         return await self._lanes.all()
 
-    async def _item(self, request: Request, lane: str | None) -> Item:
+    async def _item(self, request: Request, lane: str | None, durability: str | None) -> Item:
         name = checks.check_lane(self.lane if lane is None else lane)
+        level = self.durability if durability is None else checks.check_durability(durability)
+        if self._epoch.number is None:
+            # noted before anything is accepted in it
+            with faults.reading():
+                await self._epoch.open()
+        self._keeper.start()
         info = self._lanes.peek(name) or await self._lanes.get(name)
         make_future = asyncio.get_running_loop().create_future
-        return checks.make_item(request, name, info, producer=self.name, make_future=make_future)
+        return checks.make_item(
+            request, name, info, producer=self.name, durability=level, make_future=make_future
+        )
+
+    def _wanted(self, ticket: Ticket | str, lane: str | None) -> tuple[Key, bool]:
+        """The same for a wait: from now on losses are noticed."""
+        self._keeper.start()
+        return self._key(ticket, lane)
 
     def _key(self, ticket: Ticket | str, lane: str | None) -> tuple[Key, bool]:
         """Lane and id, and whether notices of this request come to this process."""

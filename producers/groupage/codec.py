@@ -62,7 +62,9 @@ def pack_request(
     priority: Priority,
 ) -> bytes:
     """Make the value of a request key for a request that waits."""
-    header = f"w100{digest}{client}{accepted_at_ms:013d}|{deadline_at_ms}|{tokens}|{len(body)}|{priority.value}\n"
+    header = (
+        f"w100{digest}{client}{accepted_at_ms:013d}|{deadline_at_ms}|{tokens}|{len(body)}|{priority.value}\n"
+    )
     return header.encode("ascii") + body
 
 

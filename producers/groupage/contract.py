@@ -45,6 +45,17 @@ class Priority(StrEnum):
         return word if isinstance(word, cls) else cls[word.upper()]
 
 
+class Durability(StrEnum):
+    """What an accepted request survives from the moment its ticket is there."""
+
+    MEMORY = "memory"
+    """Any crash of services and workers; a crash of Redis but for its last second, as its append-only file goes."""
+    FSYNC = "fsync"
+    """Power loss of the Redis server: it is on its disk. About 0.1 s, shared by all that are submitted meanwhile."""
+    REPLICATED = "replicated"
+    """Loss of the Redis server with its disk, by failover: a replica has it in memory."""
+
+
 class Endpoint(StrEnum):
     """The API that the requests of a lane are made for."""
 
@@ -145,6 +156,7 @@ class Ticket:
     Attributes:
         is_new: False when the same id with the same body was known already.
         is_settled: True when its reply is there already.
+        durability: What was reached before this ticket was made.
         client: Process that hears of its reply at once; others ask for it when they wait.
     """
 
@@ -152,6 +164,7 @@ class Ticket:
     lane: str
     is_new: bool = True
     is_settled: bool = False
+    durability: Durability = Durability.MEMORY
     client: str = dataclasses.field(default="", repr=False, compare=False)
 
 

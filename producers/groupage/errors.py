@@ -8,6 +8,7 @@ GroupageError
  ├── Overloaded          not accepted; try again after `retry_after_s`
  ├── Uncertain           the answer got lost; repeat the call with the same ids
  ├── Unavailable         nothing was accepted: Redis refused or cannot be reached
+ ├── DurabilityMissing   nothing was accepted: the server does not know the level of durability
  ├── ReplyTimeout        no reply within the time given; the request goes on
  └── SubmitErrors        some requests of a `submit_many` were refused; `tickets` holds the others
 
@@ -66,10 +67,11 @@ class UnknownRequest(GroupageError):
 
 
 class Overloaded(GroupageError):
-    """The lane is full; nothing was accepted.
+    """The lane, the producer's share of it, or Redis is full; nothing was accepted.
 
     Attributes:
-        limit_name: Which limit, for example `open_requests`.
+        limit_name: Which limit: `open_requests`, `open_bytes`, `open_tokens` of the lane, `producer_requests`,
+            `producer_bytes`, `producer_tokens` of this producer in it, or `redis_memory`.
         value: What it would have been with this request.
         limit: Its bound.
         retry_after_s: Seconds after which trying again makes sense.
@@ -85,8 +87,23 @@ class Overloaded(GroupageError):
         )
 
 
+class DurabilityMissing(GroupageError):
+    """The server cannot give the level of durability that was asked for; nothing was accepted.
+
+    Attributes:
+        level: The level.
+        reason: What the server says, or lacks.
+    """
+
+    def __init__(self, level: str, reason: str) -> None:
+        self.level, self.reason = level, reason
+        super().__init__(f"Redis cannot accept at the level {level!r}: {reason}")
+
+
 class Uncertain(GroupageError):
-    """The connection broke after the call was sent; repeat it with the same ids, no second request comes of it.
+    """The request may be accepted; repeat the call with the same id, no second request comes of it.
+
+    The connection broke after the call was sent, or the level of durability was not reached in time.
 
     Attributes:
         id: The request's id, so that a call can be repeated even if the id was made for it.

@@ -22,6 +22,9 @@ from groupage.errors import GroupageError, Overloaded, Unavailable, Uncertain
 BROKEN: Final = (RedisError, OSError)
 """What redis-py raises when a call fails; `OSError` holds the built-in `TimeoutError` too."""
 
+MEMORY_LIMIT: Final = "redis_memory"
+"""`Overloaded.limit_name` when Redis is full, or so nearly full that the worker closed the door."""
+
 MEMORY_RETRY_S: Final = 10.0
 """A full Redis drains as replies are read and expire; asking sooner only adds load."""
 
@@ -34,6 +37,11 @@ def is_locked_out(error: BaseException) -> bool:
     """Whether the user or password is to blame, which waiting does not mend."""
     cause = error.__cause__ if isinstance(error, NotConnectedError) else error
     return isinstance(cause, _LOCKED_OUT) or str(cause).startswith(("NOPERM", "NOAUTH", "WRONGPASS"))
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Whether the user may not run this command or touch this key, though others perhaps."""
+    return isinstance(error, NoPermissionError) or str(error).startswith("NOPERM")
 
 
 def is_unsent(error: BaseException) -> bool:
@@ -60,7 +68,7 @@ def of_write(error: BaseException, *, maybe_done: bool = False, id: str | None =
         what = "the call" if id is None else f"request {id!r}"
         return Uncertain(f"the answer to {what} got lost ({error}); repeat it with the same id", id=id)
     if is_out_of_memory(error):
-        return Overloaded("redis_memory", 1, 0, retry_after_s=MEMORY_RETRY_S)
+        return Overloaded(MEMORY_LIMIT, 1, 0, retry_after_s=MEMORY_RETRY_S)
     return Unavailable(f"Redis cannot be used: {error}")
 
 

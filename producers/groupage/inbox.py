@@ -12,14 +12,16 @@ import random
 from collections.abc import Coroutine
 from typing import Any, Final
 
-import msgspec
 from redis.asyncio import Redis
 
-from groupage import codec, faults, keys
-from groupage.clock import Clock
+from groupage import faults, keys
+from groupage.clock import ServerClock
 from groupage.contract import Reply
-from groupage.errors import GroupageError, Unavailable, UnknownRequest
-from groupage.scripts import Scripts
+from groupage.epoch import Epoch
+from groupage.errors import GroupageError, ReplyTimeout, Unavailable
+from groupage.held import Held
+from groupage.items import Key
+from groupage.lookup import PAGE, Lookup
 
 BLOCK_S: Final = 5.0
 """Longest XREAD; below `connect.SOCKET_TIMEOUT_S`."""
@@ -27,16 +29,13 @@ BLOCK_S: Final = 5.0
 INBOX_TTL_S: Final = 3_600
 """An inbox outlives its process by at most this; whoever waits renews it with every sweep."""
 
-PAGE: Final = 500
-"""Keys per MGET: 1.4 us of Redis each (arq-redis.md 4.1, 2026-11-20), so a page blocks it for under 1 ms."""
+LOOK_AGAIN_S: Final = 1.0
+"""A request that is gone is looked for again after this, until a worker has confirmed the server's history."""
 
 CANCEL_AGAIN_S: Final = 0.05
 
 BACKOFF_S: Final = (0.05, 3.0)
 """First and longest pause before reconnecting."""
-
-Key = tuple[str, str]
-"""Lane and id."""
 
 _log = logging.getLogger("groupage")
 
@@ -44,13 +43,24 @@ _log = logging.getLogger("groupage")
 class Inbox:
     """Futures of replies, by lane and id."""
 
-    def __init__(self, redis: Redis, *, producer: str, client: str, clock: Clock, sweep_s: float) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        producer: str,
+        client: str,
+        clock: ServerClock,
+        sweep_s: float,
+        held: Held,
+        epoch: Epoch,
+    ) -> None:
         self._redis = redis
-        self._scripts = Scripts(redis)
-        self._producer = producer
+        self._lookup = Lookup(redis, producer=producer, client=client, clock=clock, epoch=epoch)
         self._client = client
         self._clock = clock
         self._sweep_s = sweep_s
+        self._held = held
+        self._epoch = epoch
         self._stream = keys.inbox(producer, client)
         self._last_id: str | None = None
         self._renew_at_s = 0.0
@@ -61,6 +71,7 @@ class Inbox:
         self._wake = asyncio.Event()
         self._has_waits = asyncio.Event()
         self._has_stream = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def wait(self, key: Key, *, is_ours: bool) -> "asyncio.Future[Reply]":
@@ -73,13 +84,28 @@ class Inbox:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waits.setdefault(key, []).append(future)
         self._look[key] = None
-        if not is_ours:
+        if is_ours:
+            self._lookup.sure.add(key)
+        else:
             self._listen.add(key)
         self._wake.set()
         self._has_waits.set()
         if not self._tasks:
             self._tasks = [self._spawn(self._check_for_ever()), self._spawn(self._read_for_ever())]
         return future
+
+    async def reply(self, key: Key, *, is_ours: bool, timeout_s: float | None) -> Reply:
+        """Wait for one reply; see `Producer.reply`."""
+        future = self.wait(key, is_ours=is_ours)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            if timeout_s is None:
+                raise
+            raise ReplyTimeout(key[1], timeout_s) from None
+        finally:
+            self.drop(key, future)
 
     def drop(self, key: Key, future: "asyncio.Future[Reply]") -> None:
         """Forget one wait; harmless if it is over."""
@@ -89,10 +115,18 @@ class Inbox:
             if not futures:
                 del self._waits[key]
                 self._listen.discard(key)
+                self._lookup.forget(key)
+
+    def listen_again(self) -> None:
+        """Look everything up, and have all notices come here: what Redis knows of us may be gone."""
+        self._listen.update(self._waits)
+        self._sweep()
 
     async def close(self) -> None:
         """End all waits and the inbox."""
         tasks, self._tasks = set(self._tasks), []
+        if self._again is not None:
+            self._again.cancel()
         while tasks:
             for task in tasks:
                 task.cancel()
@@ -164,6 +198,9 @@ class Inbox:
             self._wake.set()
 
     def _sweep(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         self._look.update(dict.fromkeys(self._waits))
         self._is_sweep = True
         self._wake.set()
@@ -184,6 +221,9 @@ class Inbox:
             except faults.BROKEN as error:
                 pause_s = await self._back_off(error, pause_s)
                 self._sweep()
+            if self._lookup.is_unsure and self._again is None:
+                wait_s = min(LOOK_AGAIN_S, self._sweep_s)
+                self._again = asyncio.get_running_loop().call_later(wait_s, self._sweep)
 
     async def _back_off(self, error: BaseException, pause_s: float) -> float:
         """Wait before the next try; returns the pause after that.
@@ -196,6 +236,7 @@ class Inbox:
         _log.warning(
             "groupage: waiting for replies, Redis cannot be read, again in %.2g s: %s", pause_s, error
         )
+        self._epoch.look.set()  # what comes back may be another history
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
         return min(BACKOFF_S[1], pause_s * 2)
 
@@ -219,47 +260,13 @@ class Inbox:
 
     async def _check(self, lane: str, ids: list[str], *, is_sweep: bool) -> None:
         foreign = [one for one in ids if (lane, one) in self._listen]
-        is_open = await self._scripts.listen(lane, self._producer, foreign, self._client)
+        async for key, outcome in self._lookup.outcomes(lane, ids, foreign=foreign, is_sweep=is_sweep):
+            self._settle(key, outcome)
         self._listen.difference_update((lane, one) for one in foreign)
-        gone = {one for one, there in zip(foreign, is_open, strict=True) if not there}
-        for start in range(0, len(ids), PAGE):
-            missing = await self._fetch(lane, ids[start : start + PAGE])
-            suspects = missing if is_sweep else [one for one in missing if one in gone]
-            # looked up again after it was seen to be gone: its reply may have come in between
-            for one in await self._fetch(lane, await self._vanished(lane, suspects)):
-                self._settle((lane, one), UnknownRequest(one, lane))
-
-    async def _fetch(self, lane: str, ids: list[str]) -> list[str]:
-        """Hand out the replies that are there; returns the ids without one."""
-        if not ids:
-            return []
-        values = await self._redis.mget([keys.reply(lane, self._producer, one) for one in ids])
-        for one, value in zip(ids, values, strict=True):
-            if value is not None:
-                try:
-                    self._settle((lane, one), codec.unpack_reply(value, id=one, lane=lane))
-                except (ValueError, msgspec.MsgspecError) as error:  # of this wait alone
-                    self._settle((lane, one), error)
-        return [
-            one
-            for one, value in zip(ids, values, strict=True)
-            if value is None and (lane, one) in self._waits
-        ]
-
-    async def _vanished(self, lane: str, ids: list[str]) -> list[str]:
-        """Which of these have no open request; one round trip if all have."""
-        if not ids:
-            return []
-        names = [keys.request(lane, self._producer, one) for one in ids]
-        if await self._redis.exists(*names) == len(names):
-            return []
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.exists(name)
-            there = await pipe.execute()
-        return [one for one, found in zip(ids, there, strict=True) if not found]
 
     def _settle(self, key: Key, outcome: Reply | Exception) -> None:
+        self._held.release(key)
+        self._lookup.forget(key)
         for future in self._waits.pop(key, []):
             if future.done():
                 continue

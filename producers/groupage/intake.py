@@ -1,74 +1,74 @@
 """Submits of one process, gathered into few calls.
 
 Whatever `submit` calls come together in one turn of the event loop, or while a call is on its way, goes out
-as one `submit.lua` call per lane and priority. One call runs at a time, on one connection.
+as one `submit.lua` call per lane and priority. One call runs at a time and level of durability. Above `memory` all
+that waits goes out as one group of calls with one barrier behind it, so that a barrier of 0.1 s is shared by thousands.
 """
 
 import asyncio
-import dataclasses
 import random
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from redis.asyncio import Redis
 
-from groupage import codec, faults
+from groupage import codec, faults, keys
 from groupage.clock import ServerClock
-from groupage.contract import Priority, Ticket
+from groupage.contract import Durability, Priority, Ticket
+from groupage.durable import Levels
+from groupage.epoch import Epoch
 from groupage.errors import IdConflict, Overloaded, Unavailable, Uncertain
-from groupage.scripts import Entry, Scripts, Submitted
+from groupage.held import Held
+from groupage.items import Item
+from groupage.scripts import Call, Entry, Scripts, Submitted
 
 CALL_REQUESTS_MAX: Final = 256
 CALL_BYTES_MAX: Final = 1_000_000
 """One call blocks Redis for about 20 us a request (arq-redis.md 4.2, 2026-11-20): 5 ms at most."""
 
 BUFFER_BYTES_MAX: Final = 16_000_000
-"""Bodies that wait in this process before `submit` makes its callers wait."""
+"""Bodies that wait in this process before `submit` makes its callers wait; so a group has no more either."""
 
 RETRY_S: Final = (0.05, 0.25)
 """Waits before the call is repeated; the script is idempotent, so repeating is safe. Mean of a jittered wait."""
 
-LANE_RETRY_S: Final = 5.0
-"""`Overloaded.retry_after_s` of a full lane: a few ticks of the gatherer, which is what makes room."""
+PRODUCER_RETRY_S: Final = 5.0
+"""`Overloaded.retry_after_s` of a producer's own limit: its own replies make room, a few ticks of the gatherer."""
+
+LANE_RETRY_S: Final = 30.0
+"""The same for a full lane: it is everybody's, and drains batch by batch."""
 
 QueueKey = tuple[str, Priority]
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Item:
-    """One checked request on its way; durations in seconds."""
-
-    lane: str
-    priority: Priority
-    id: str
-    body: bytes
-    digest: str
-    tokens: int
-    deadline_s: float
-    future: "asyncio.Future[Ticket]"
-
-
-class _LostError(Exception):
-    """A call that failed for good, with what Redis said."""
-
-    def __init__(self, error: BaseException, *, maybe_done: bool) -> None:
-        self.error, self.maybe_done = error, maybe_done
-        super().__init__(str(error))
+Chunk = tuple[QueueKey, list[Item]]
 
 
 class Intake:
     """The way in: `put` hands over an item, its future brings the ticket."""
 
-    def __init__(self, redis: Redis, *, producer: str, client: str, clock: ServerClock) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        producer: str,
+        client: str,
+        clock: ServerClock,
+        levels: Levels,
+        held: Held,
+        epoch: Epoch,
+    ) -> None:
         self._redis = redis
         self._scripts = Scripts(redis)
         self._producer = producer
         self._client = client
         self._clock = clock
-        self._queues: dict[QueueKey, deque[Item]] = {}
+        self._levels = levels
+        self._held = held
+        self._epoch = epoch
+        self._queues: dict[Durability, dict[QueueKey, deque[Item]]] = {level: {} for level in Durability}
+        self._tasks: dict[Durability, asyncio.Task[None]] = {}
         self._bytes = 0
         self._blocked: deque[tuple[asyncio.Future[None], int]] = deque()
-        self._task: asyncio.Task[None] | None = None
 
     async def put(self, item: Item) -> None:
         """Queue an item, after those before it, once there is room."""
@@ -77,14 +77,14 @@ class Intake:
             await self._wait_for_room(size)
         else:
             self._bytes += size
-        self._queues.setdefault((item.lane, item.priority), deque()).append(item)
-        if self._task is None:
-            self._start()
+        self._queues[item.durability].setdefault((item.lane, item.priority), deque()).append(item)
+        if item.durability not in self._tasks:
+            self._start(item.durability)
 
     async def close(self) -> None:
         """Send what is queued."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
 
     async def _wait_for_room(self, size: int) -> None:
         turn = asyncio.get_running_loop().create_future()
@@ -104,99 +104,156 @@ class Intake:
                 self._bytes += wanted
                 turn.set_result(None)
 
-    async def _run(self) -> None:
-        while self._queues:
-            key = next(iter(self._queues))
-            queue = self._queues.pop(key)
-            chunk, size = _take(queue)
-            if queue:
-                self._queues[key] = queue  # behind the other lanes
-            await self._send(key, [item for item in chunk if not item.future.done()])
+    async def _run(self, level: Durability) -> None:
+        queues = self._queues[level]
+        while queues:
+            chunks, size = [], 0
+            while queues:
+                key = next(iter(queues))
+                queue = queues.pop(key)
+                items, taken = _take(queue)
+                if queue:
+                    queues[key] = queue  # behind the other lanes
+                size += taken
+                if items := [item for item in items if not item.future.done()]:
+                    chunks.append((key, items))
+                if level is Durability.MEMORY:
+                    break  # no barrier to share: the sooner its answer comes the better
+            await self._send(level, chunks)
             self._release(size)
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._task = None
+    def _ended(self, level: Durability, task: "asyncio.Task[None]") -> None:
+        del self._tasks[level]
         if task.cancelled():  # the event loop is closing; nobody may wait for ever because of it
-            for queue in self._queues.values():
+            for queue in self._queues[level].values():
                 for item in queue:
                     _refuse(item, Unavailable("the event loop was closed before the request was sent"))
-            self._queues.clear()
+            self._queues[level].clear()
         else:
             task.result()  # `_send` leaves no error behind; if one comes here all the same, the loop reports it
-        if self._queues:
-            self._start()
+        if self._queues[level]:
+            self._start(level)
 
-    def _start(self) -> None:
+    def _start(self, level: Durability) -> None:
         # runs in the next turn of the loop, with all that this turn brings
-        self._task = asyncio.get_running_loop().create_task(self._run())
-        self._task.add_done_callback(self._ended)
+        task = asyncio.get_running_loop().create_task(self._run(level))
+        self._tasks[level] = task
+        task.add_done_callback(lambda task: self._ended(level, task))
 
-    async def _send(self, key: QueueKey, items: list[Item]) -> None:
-        if not items:
-            return
+    async def _send(self, level: Durability, chunks: list[Chunk]) -> None:
         try:
-            answer = await self._call_until_clear(key, items)
-        except _LostError as lost:
-            for item in items:
-                _refuse(item, faults.of_write(lost.error, maybe_done=lost.maybe_done, id=item.id), lost.error)
+            await self._send_until_clear(level, chunks)
         except asyncio.CancelledError:
-            for item in items:
-                _refuse(item, Uncertain("the event loop was closed while the request was sent", id=item.id))
+            for _, items in chunks:
+                for item in items:
+                    _refuse(
+                        item, Uncertain("the event loop was closed while the request was sent", id=item.id)
+                    )
             raise
-        except Exception as error:  # noqa: BLE001 - a bug of ours belongs to its callers, not to a background task
-            for item in items:
-                _refuse(item, error)
-        else:
-            for item, code in zip(items, answer.codes, strict=True):
-                self._answer(item, code, answer)
+        except Exception as error:  # noqa: BLE001 - belongs to its callers, not to a background task
+            for _, items in chunks:
+                for item in items:
+                    _refuse(item, error)
 
-    async def _call_until_clear(self, key: QueueKey, items: list[Item]) -> Submitted:
+    async def _send_until_clear(self, level: Durability, chunks: list[Chunk]) -> None:
+        """Send chunks, and again those whose answer does not say what became of them."""
         maybe_done = False
-        for pause_s in RETRY_S:
-            try:
-                return await self._call(key, items)
-            except faults.BROKEN as error:
-                if faults.is_out_of_memory(error) or faults.is_locked_out(error):
-                    raise _LostError(error, maybe_done=maybe_done) from error
-                maybe_done = maybe_done or not faults.is_unsent(error)
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
-        try:
-            return await self._call(key, items)
-        except faults.BROKEN as error:
-            raise _LostError(error, maybe_done=maybe_done) from error
+        for pause_s in (*RETRY_S, None):
+            if not chunks:
+                return
+            results, missed = await self._try(level, chunks)
+            again: list[Chunk] = []
+            was_done = maybe_done
+            for chunk, result in zip(chunks, results, strict=True):
+                if isinstance(result, Submitted):
+                    self._answer(chunk[1], result, level, missed)
+                elif pause_s is None or faults.is_out_of_memory(result) or faults.is_locked_out(result):
+                    for item in chunk[1]:
+                        _refuse(item, faults.of_write(result, maybe_done=was_done, id=item.id), result)
+                else:
+                    maybe_done = maybe_done or not faults.is_unsent(result)
+                    again.append(chunk)
+            chunks = again
+            if pause_s is not None and chunks:
+                self._epoch.look.set()  # what comes back may be another history
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
 
-    async def _call(self, key: QueueKey, items: list[Item]) -> Submitted:
-        """One `submit.lua` call; the place where a stronger accept level (WAIT, WAITAOF) would be awaited."""
-        await self._clock.sync(self._redis)
+    async def _try(
+        self, level: Durability, chunks: list[Chunk]
+    ) -> tuple[Sequence[Submitted | Exception], str | None]:
+        """One try: result or error of each chunk, and why the level was not reached.
+
+        Raises:
+            DurabilityMissing: If the server does not know the level; nothing was sent.
+        """
+        try:
+            await self._clock.sync(self._redis)
+            await self._levels.check(level)
+            calls = [self._pack(key, items) for key, items in chunks]
+            if level is Durability.MEMORY:
+                return [Submitted.of(await self._scripts.submit_script(self._redis, *calls[0]))], None
+            mark = keys.producer_load(chunks[-1][0][0], self._producer)
+            answers, missed = await self._levels.run(level, self._scripts.submit_script, calls, mark)
+        except faults.BROKEN as error:
+            return [error] * len(chunks), None
+        return [a if isinstance(a, Exception) else Submitted.of(a) for a in answers], missed
+
+    def _pack(self, key: QueueKey, items: list[Item]) -> Call:
         lane, priority = key
         now_ms = self._clock.now_ms()
         entries = []
         for item in items:
-            deadline_at_ms = now_ms + max(1, round(item.deadline_s * 1_000))
+            # set once: a request that is sent again keeps its deadline
+            item.deadline_at_ms = item.deadline_at_ms or now_ms + max(1, round(item.deadline_s * 1_000))
+            item.keep_until_ms = min(item.deadline_at_ms, now_ms + round(item.reply_ttl_s * 1_000))
             value = codec.pack_request(
                 item.body,
                 digest=item.digest,
                 client=self._client,
-                deadline_at_ms=deadline_at_ms,
+                deadline_at_ms=item.deadline_at_ms,
                 accepted_at_ms=now_ms,
                 tokens=item.tokens,
                 priority=priority,
             )
-            entries.append(Entry(item.id, item.digest, deadline_at_ms, item.tokens, len(item.body), value))
-        return await self._scripts.submit(lane, self._producer, priority, entries, now_ms=now_ms)
-
-    def _answer(self, item: Item, code: str, answer: Submitted) -> None:
-        if code == "c":
-            _refuse(item, IdConflict(item.id, item.lane))
-        elif code == "o":
-            name, value, limit = answer.limit_name, answer.value, answer.limit
-            _refuse(item, Overloaded(name, value, limit, retry_after_s=LANE_RETRY_S))
-        elif not item.future.done():
-            is_new = code == "a"
-            client = self._client if is_new else ""
-            item.future.set_result(
-                Ticket(id=item.id, lane=item.lane, is_new=is_new, is_settled=code == "s", client=client),
+            entries.append(
+                Entry(item.id, item.digest, item.deadline_at_ms, item.tokens, len(item.body), value)
             )
+        return self._scripts.pack_submit(lane, self._producer, priority, entries, now_ms=now_ms)
+
+    def _answer(self, items: list[Item], answer: Submitted, level: Durability, missed: str | None) -> None:
+        for item, code in zip(items, answer.codes, strict=True):
+            if code == "c":
+                _refuse(item, IdConflict(item.id, item.lane))
+            elif code == "o":
+                _refuse(item, _overloaded(answer))
+            elif missed is not None:
+                what = f"request {item.id!r} is accepted, but not at the level `{level.value}`: {missed}"
+                _refuse(item, Uncertain(f"{what}; repeat it with the same id", id=item.id))
+            elif not item.future.done():
+                if code != "s":
+                    self._held.add(item)
+                item.future.set_result(_ticket(item, code, self._client))
+
+
+def _ticket(item: Item, code: str, client: str) -> Ticket:
+    is_new = code == "a"
+    return Ticket(
+        id=item.id,
+        lane=item.lane,
+        is_new=is_new,
+        is_settled=code == "s",
+        durability=item.durability,
+        client=client if is_new else "",
+    )
+
+
+def _overloaded(answer: Submitted) -> Overloaded:
+    retry_after_s = LANE_RETRY_S
+    if answer.limit_name == faults.MEMORY_LIMIT:
+        retry_after_s = faults.MEMORY_RETRY_S
+    elif answer.limit_name.startswith("producer_"):
+        retry_after_s = PRODUCER_RETRY_S
+    return Overloaded(answer.limit_name, answer.value, answer.limit, retry_after_s=retry_after_s)
 
 
 def _take(queue: deque[Item]) -> tuple[list[Item], int]:
@@ -212,5 +269,6 @@ def _take(queue: deque[Item]) -> tuple[list[Item], int]:
 
 def _refuse(item: Item, error: Exception, cause: BaseException | None = None) -> None:
     if not item.future.done():
-        error.__cause__ = cause
+        if cause is not None:
+            error.__cause__ = cause
         item.future.set_exception(error)

@@ -1,10 +1,18 @@
-"""Single requests in Redis: where one is, taking it back, throwing its reply away."""
+"""Single requests in Redis: where one is, taking it back, reading its reply."""
 
+from typing import Final
+
+import msgspec
 from redis.asyncio import Redis
 
 from groupage import codec, keys
-from groupage.contract import Reply, RequestStatus, State
+from groupage.contract import Reply, ReplyError, RequestStatus, State, Status, WireReply
 from groupage.errors import UnknownRequest
+from groupage.scripts import Scripts, Settlement, listener_of, notify
+
+_CANCELLED: Final = msgspec.json.encode(
+    WireReply(error=ReplyError(code="cancelled_by_producer", message="the producer took the request back")),
+)
 
 
 async def read_status(redis: Redis, *, lane: str, producer: str, id: str) -> RequestStatus:  # noqa: A002 - the word of the contract
@@ -55,3 +63,17 @@ async def read_reply(redis: Redis, *, lane: str, producer: str, id: str) -> Repl
     if value is None:
         raise UnknownRequest(id, lane)
     return codec.unpack_reply(value, id=id, lane=lane)
+
+
+async def cancel(redis: Redis, *, lane: str, producer: str, id: str, now_ms: int, reply_ttl_ms: int) -> Reply:  # noqa: A002 - as above
+    """Settle a request as cancelled, unless it is settled; returns the reply that stands.
+
+    Raises:
+        UnknownRequest: If there is neither an open request nor a reply of this id.
+        redis.exceptions.RedisError: If Redis cannot be used.
+    """
+    settlement = Settlement(producer, id, Status.CANCELLED, _CANCELLED)
+    (code,) = await Scripts(redis).settle(lane, [settlement], now_ms=now_ms, reply_ttl_ms=reply_ttl_ms)
+    if (client := listener_of(code)) is not None:
+        await notify(redis, producer=producer, client=client, lane=lane, ids=[id])
+    return await read_reply(redis, lane=lane, producer=producer, id=id)

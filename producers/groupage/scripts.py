@@ -62,6 +62,16 @@ class Submitted(NamedTuple):
     value: int
     limit: int
 
+    @classmethod
+    def of(cls, answer: Any) -> "Submitted":
+        """The same from what the script returns."""
+        codes, limit_name, value, limit = answer
+        return cls(codes.decode("ascii"), limit_name.decode(), value, limit)
+
+
+Call = tuple[list[str], list[Any]]
+"""Keys and arguments of one script call."""
+
 
 class Settlement(NamedTuple):
     """One terminal reply for `settle`; `reply` is `contract.WireReply` as JSON."""
@@ -83,7 +93,7 @@ class Scripts:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._submit = load_script("groupage", "submit")
+        self.submit_script = load_script("groupage", "submit")
         self._settle = load_script("groupage", "settle")
         self._listen = load_script("groupage", "listen")
 
@@ -101,6 +111,14 @@ class Scripts:
         Raises:
             redis.exceptions.RedisError: Whatever the server or the connection says.
         """
+        call = self.pack_submit(lane, producer, priority, entries, now_ms=now_ms)
+        return Submitted.of(await self.submit_script(self._redis, *call))
+
+    @staticmethod
+    def pack_submit(
+        lane: str, producer: str, priority: Priority, entries: Sequence[Entry], *, now_ms: int
+    ) -> Call:
+        """Keys and arguments of `submit`."""
         args: list[Any] = [
             keys.lane_prefix(lane),
             producer,
@@ -117,8 +135,7 @@ class Scripts:
             keys.ready(lane, priority),
             keys.queue(lane, producer, priority),
         ]
-        codes, limit_name, value, limit = await self._submit(self._redis, names, args)
-        return Submitted(codes.decode("ascii"), limit_name.decode(), value, limit)
+        return names, args
 
     async def settle(
         self,

@@ -106,6 +106,7 @@ class Producer:
         priority: str = "normal",
         deadline_s: float | None = None,
         tokens: int | None = None,
+        durability: str | None = None,
     ) -> Ticket:
         """See `groupage.Producer.submit`."""
         runtime = self._started()
@@ -117,14 +118,17 @@ class Producer:
                 priority=priority,
                 deadline_s=deadline_s,
                 tokens=tokens,
+                durability=durability,
             ),
         )
 
-    def submit_many(self, requests: Iterable[Request], *, lane: str | None = None) -> list[Ticket]:
+    def submit_many(
+        self, requests: Iterable[Request], *, lane: str | None = None, durability: str | None = None
+    ) -> list[Ticket]:
         """See `groupage.Producer.submit_many`."""
         runtime = self._started()
         # a list: the caller's iterator may block, and must not do so in the event loop
-        return runtime.run(runtime.producer.submit_many(list(requests), lane=lane))
+        return runtime.run(runtime.producer.submit_many(list(requests), lane=lane, durability=durability))
 
     def reply(
         self, ticket: Ticket | str, *, lane: str | None = None, timeout_s: float | None = None
