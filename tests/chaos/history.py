@@ -140,7 +140,8 @@ class Rules:
         may_fail: Whether faults were such that any request may have failed.
         late_s: Longest time from deadline to reply, seconds; None where workers were away at will.
         honest_tokens: Whether our estimates are at least the service's, so that it never has to refuse.
-        forgetful: Whether Redis lost acknowledged writes: bills and accepts are then not held to the letter.
+        forgetful: Whether Redis lost acknowledged writes: what was written twice then is not held against the fleet,
+            and producers asked again for what was unanswered.
         canary: Text that stands in every prompt and may stand in no log.
         duplicates_allowed: Whether lists hid batches for longer than the settle window.
         cluster: The fleet's.

@@ -128,7 +128,7 @@ MUTATIONS = (
     Mutation("a settled id is not accepted again", _SUBMIT, "    if known ~= '' then\n      code = known == digest and 's' or 'c'", "    if false then\n      code = known == digest and 's' or 'c'"),
     Mutation("the same id with another body is a conflict", _SUBMIT, "code = known == digest and 'k' or 'c'", "code = 'k'"),
     Mutation("a submit is on the deadline wheel", _SUBMIT, "    table.insert(slots[slot], producer .. ':' .. id)\n", ""),
-    Mutation("admission stops at the lane's bound", _SUBMIT, "elseif open + n_new + 1 > max_open then", "elseif false then"),
+    Mutation("admission stops at the lane's bound", _SUBMIT, "math.min(max_open - open, my_max_open - my_open)", "my_max_open - my_open"),
     Mutation("a claimed request is marked", f"{_LUA}/claim.lua", "      redis.call('SETRANGE', key, 0, 'c')\n", ""),
     Mutation("a sealed manifest takes no claims", f"{_LUA}/claim.lua", "if redis.call('HEXISTS', manifest, '#sealed') == 1 then", "if false then"),
     Mutation("a claim keeps to the tokens reserved", f"{_LUA}/claim.lua", "if tokens + t > max_tokens or bytes", "if bytes"),

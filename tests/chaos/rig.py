@@ -90,6 +90,10 @@ class ChaosProducer:
         self._taken_back = {note.name for note in notes if isinstance(note, Cancelling)}
         self.replied = {note.name for note in notes if isinstance(note, Replied)}
 
+    def forget_acks(self) -> None:
+        """Take no acknowledgement for granted any more: Redis may have forgotten them."""
+        self._done.clear()
+
     async def submit(self, plan: Plan) -> str:
         """Submit, or submit again what was not acknowledged; returns the script's code, `a` for accepted."""
         name = f"{plan.producer}:{plan.id}"

@@ -16,6 +16,7 @@ import itertools
 import json
 import logging
 import random
+import secrets
 import sys
 import tempfile
 import time
@@ -32,8 +33,9 @@ from redis.asyncio import Redis
 
 from groupage import keys
 from groupage.connect import connect, disconnect
-from groupage_emulator import Emulator, journal
+from groupage_emulator import Clock, Emulator, journal
 from groupage_emulator.redis_server import EmbeddedRedis
+from groupage_worker.stages.recoverer import STEP as RECOVER
 from tests.chaos import aof
 from tests.chaos.actors import StepActor, Verdict
 from tests.chaos.checker import check
@@ -51,6 +53,15 @@ CALM_S = 40_000.0
 """Virtual seconds in which everything must come to rest once faults stop: longer than any deadline and its grace."""
 
 SWEEP_S = 700.0
+
+START_S = 1_800_000_000.0
+"""When every seed begins, service time."""
+
+TRAVEL_RATE = 0.01
+"""Probability per action that Redis is remembered, or goes back to what was remembered."""
+
+Memory = dict[bytes, tuple[bytes, int]]
+"""Key -> its value as DUMP gives it, and its time to live (ms, 0 for none)."""
 
 
 class NoRestError(Exception):
@@ -84,8 +95,18 @@ class Worker:
 class Simulation:
     """One seed."""
 
-    def __init__(self, seed: int, server: EmbeddedRedis, data_dir: Path, *, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        server: EmbeddedRedis,
+        data_dir: Path,
+        *,
+        verbose: bool = False,
+        travels: bool = False,
+    ) -> None:
         self.seed, self._server, self._data_dir, self._verbose = seed, server, data_dir, verbose
+        self._travels = travels
+        self._memory: Memory = {}
         self._rng = random.Random(seed)
         self.weather: Weather = forecast(self._rng)
         self._clock = ManualClock()
@@ -96,14 +117,19 @@ class Simulation:
 
     async def run(self) -> list[str]:
         """Run the seed; every violation."""
-        # jitter and backoff inside the product belong to the seed as well
+        # jitter, backoff and ids inside the product belong to the seed as well, and the calendar does
         random.seed(self.seed)
+        ids = random.Random(self.seed)
+        secrets.token_hex = lambda nbytes=None: ids.randbytes(nbytes or 16).hex()
         with tempfile.TemporaryDirectory(prefix="groupage-simulation-") as name:
             folder = Path(name)
             self._own: Redis[bytes] = connect(self._server.url)
             await self._own.flushall()
             offset = aof.aof_path(self._data_dir).stat().st_size
-            async with Emulator(self.weather.config) as self._emulator:
+            self._emulator = Emulator(self.weather.config)
+            self._emulator.clock = Clock(None, start=START_S)
+            self._emulator.faults._now = self._emulator.clock.now
+            async with self._emulator:
                 self._clock.set(int(self._emulator.clock.now() * 1000))
                 diary = Diary(folder / "diary.jsonl")
                 self._producer = ChaosProducer(self._own, self._clock, diary, [])
@@ -125,11 +151,16 @@ class Simulation:
         dump = take_dump(client)
         client.close()
         return History(
-            rules=rules_of(self._settings, may_fail=bool(self.weather.kinds & MAY_FAIL)),
+            rules=rules_of(
+                self._settings, may_fail=bool(self.weather.kinds & MAY_FAIL), forgetful=self._travels
+            ),
             notes=read_diary(folder / "diary.jsonl"),
             service=records,
             dump=dump,
-            writes=aof.Replay().run(aof.read_units(aof.aof_path(self._data_dir), offset)),
+            # a restored key is one opaque write, so a run with time travel is judged by what it leaves
+            writes=None
+            if self._travels
+            else aof.Replay().run(aof.read_units(aof.aof_path(self._data_dir), offset)),
         )
 
     async def _storm(self) -> None:
@@ -148,13 +179,19 @@ class Simulation:
                 return
             if plans and rng.random() < 0.04:
                 await self._ask(plans.pop())
+            if self._travels and rng.random() < TRAVEL_RATE:
+                await self._travel()
             if not await self._act():
                 await self._pass_time()
 
     async def _hire(self) -> Worker:
         redis = connect(self._server.url)
         worker = Worker(f"w{next(self._names)}", Fleet(redis, self._emulator, self._settings, self._clock))
-        await worker.fleet.start()
+        if self._travels and self._workers:
+            # it may well begin in a freeze
+            await worker.fleet.pipeline.beat()
+        else:
+            await worker.fleet.start()
         self._workers.append(worker)
         return worker
 
@@ -195,6 +232,10 @@ class Simulation:
         if not due:
             return False
         name, heavy = rng.choice(due)
+        if name == RECOVER:
+            # it asks all regions at once, which actors cannot: it runs in one piece
+            await worker.fleet.pipeline.run(name, heavy=heavy)
+            return True
         actor = StepActor(worker.name, name)
         self.figures.steps += 1
         await actor.start(lambda: worker.fleet.pipeline.run(name, heavy=heavy))
@@ -248,8 +289,31 @@ class Simulation:
             actor.is_dead = True
         await self._hire()
 
+    async def _travel(self) -> None:
+        """Remember what Redis holds, or have it go back to what was remembered, or to nothing."""
+        client = blocking_redis.Redis.from_url(self._server.url)
+        if not self._memory:
+            self._memory = remember(client)
+            self._say("remembers")
+        else:
+            is_total = self._rng.random() < 0.2
+            restore(client, {} if is_total else self._memory)
+            self._memory = {}
+            self.figures.counts["travels"] += 1
+            self._say("travels back" if not is_total else "forgets all")
+            await self._beat()
+        client.close()
+
+    async def _beat(self) -> None:
+        """What each worker that is awake does once a second."""
+        for worker in self._workers:
+            if worker.asleep_until_s <= self._clock.monotonic_s():
+                await worker.fleet.pipeline.beat()
+
     async def _pass_time(self) -> None:
         """To the next step that is due, or a little."""
+        if self._travels:
+            await self._beat()
         soonest = await self._next_due_s()
         jump = self._rng.choice([1.0, 5.0, 30.0, 120.0])
         wait = soonest if soonest is not None and self._rng.random() < 0.7 else jump
@@ -283,6 +347,8 @@ class Simulation:
                     await actor.go()
                     self._retire(worker, actor)
         fleet = (await self._hire()).fleet
+        if self._travels:
+            await self._ask_again(fleet)
         end_s = self._clock.monotonic_s() + CALM_S
         for round_ in itertools.count():
             if await self._is_at_rest(fleet):
@@ -298,6 +364,17 @@ class Simulation:
             await fleet.run_due()
         for plan in self.weather.plans:
             await self._producer.read_reply(plan)
+
+    async def _ask_again(self, fleet: Fleet) -> None:
+        """What producers do when they hear of a new epoch: ask what is unanswered, under the same ids."""
+        while fleet.epochs.is_frozen:
+            await self._advance(1.0)
+            await fleet.pipeline.beat()
+            await fleet.run_due()
+        self._producer.forget_acks()
+        for plan in self.weather.plans:
+            if not await self._producer.read_reply(plan):
+                await self._producer.submit(plan)
 
     async def _is_at_rest(self, fleet: Fleet) -> bool:
         await fleet.run_due()
@@ -324,7 +401,12 @@ class Simulation:
 
 
 async def run_seeds(
-    seeds: Iterable[int], *, verbose: bool = False, limit_s: float = 1e9, stop: bool = False
+    seeds: Iterable[int],
+    *,
+    verbose: bool = False,
+    limit_s: float = 1e9,
+    stop: bool = False,
+    travels: bool = False,
 ) -> Figures:
     """Run seeds one after the other, on a Redis of their own.
 
@@ -333,6 +415,7 @@ async def run_seeds(
         verbose: Print every scheduled call.
         limit_s: Begin no seed after so many real seconds.
         stop: Stop at the first seed that fails.
+        travels: Let Redis lose acknowledged writes.
     """
     install()
     total, started = Figures(), time.monotonic()
@@ -342,7 +425,7 @@ async def run_seeds(
             for seed in seeds:
                 if time.monotonic() - started > limit_s or (stop and total.failures):
                     break
-                simulation = Simulation(seed, server, data_dir, verbose=verbose)
+                simulation = Simulation(seed, server, data_dir, verbose=verbose, travels=travels)
                 try:
                     wrong = await simulation.run()
                 except Exception:  # noqa: BLE001 - whatever it is, it is a failure of this seed and the next goes on
@@ -354,6 +437,18 @@ async def run_seeds(
                     print(json.dumps(failure), flush=True)
     total.seconds = round(time.monotonic() - started, 1)
     return total
+
+
+def remember(client: Any) -> Memory:
+    """Everything that Redis holds."""
+    return {key: (client.dump(key), max(0, client.pttl(key))) for key in client.scan_iter(count=1_000)}
+
+
+def restore(client: Any, memory: Memory) -> None:
+    """Put Redis back to what was remembered: a failover to a replica that lagged behind, a cut log."""
+    client.flushall()
+    for key, (value, ttl_ms) in memory.items():
+        client.restore(key, ttl_ms, value)
 
 
 def _add(total: Figures, one: Figures) -> None:
@@ -381,6 +476,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="just this one")
     parser.add_argument("--limit-s", type=float, default=1e9, help="begin no seed after so many seconds")
     parser.add_argument("--stop", action="store_true", help="stop at the first seed that fails")
+    parser.add_argument("--travels", action="store_true", help="let Redis lose acknowledged writes")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     prepare()
@@ -388,7 +484,13 @@ def main() -> int:
     if options.seed is not None:
         seeds = range(options.seed, options.seed + 1)
     figures = asyncio.run(
-        run_seeds(seeds, verbose=options.verbose, limit_s=options.limit_s, stop=options.stop)
+        run_seeds(
+            seeds,
+            verbose=options.verbose,
+            limit_s=options.limit_s,
+            stop=options.stop,
+            travels=options.travels,
+        )
     )
     print(json.dumps(vars(figures)))
     return 1 if figures.failures else 0
