@@ -1,0 +1,269 @@
+"""Rows of the fault matrix (docs/reliability.md) that no other test holds: Redis, arq, identity, and what is logged."""
+
+import asyncio
+import contextlib
+import logging
+import pickle
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from tests.chaos.proxy import Proxy
+from tests.support.clock import ManualClock
+from tests.support.fleet import LANE, PRODUCER, Fleet, assert_settled_once, running_fleet
+
+from groupage import keys
+from groupage.connect import connect, disconnect
+from groupage.contract import Priority, Status
+from groupage_emulator import Rule
+from groupage_emulator.redis_server import EmbeddedRedis
+from groupage_worker.azure.client import AzureClient
+from groupage_worker.clock import SystemClock
+from groupage_worker.errors import Transient
+from groupage_worker.fleet import Waker, arq_pool, make_worker, queue_name, serve
+from groupage_worker.metrics import Metrics
+from groupage_worker.models import Batch, Move
+from groupage_worker.settings import HttpSettings, LeaseSettings, RedisSettings, RegionSettings
+from groupage_worker.states import BatchState
+
+CANARY = "canary-7f3e"
+
+
+class Steps:
+    """Stands where the pipeline stands: notes what runs."""
+
+    def __init__(self) -> None:
+        self.ran: asyncio.Queue[str] = asyncio.Queue()
+
+    async def run(self, step: str, *, heavy: bool) -> None:
+        self.ran.put_nowait(step)
+
+
+@contextlib.asynccontextmanager
+async def arq_worker(url: str) -> AsyncIterator[Steps]:
+    """A worker on the light queue of a server."""
+    steps, stop = Steps(), asyncio.Event()
+    lease = LeaseSettings(lease_s=1.0, poll_delay_s=0.02, drain_s=2.0)
+
+    async def make():
+        pool = arq_pool(RedisSettings(data_url=url))
+        return make_worker(pool, steps, lease, heavy=False, name="t")  # type: ignore[arg-type]
+
+    task = asyncio.create_task(
+        serve(make, stop=stop, drain_s=lease.drain_s, metrics=Metrics(CollectorRegistry()))
+    )
+    try:
+        yield steps
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 15)
+
+
+@pytest.fixture
+async def waker(redis_url: str) -> AsyncIterator[Waker]:
+    one = Waker(arq_pool(RedisSettings(data_url=redis_url)), SystemClock())
+    yield one
+    await one.close()
+
+
+async def test_jobs_at_work_elsewhere_starve_nobody(
+    redis: "Redis[bytes]", redis_url: str, waker: Waker
+) -> None:
+    """Hundreds of jobs at the head of the queue that others hold do not keep a new wake-up from running."""
+    now = SystemClock().now_ms()
+    for number in range(300):
+        await waker.wake(f"batch:held{number}", False, now - 60_000)
+        await redis.set(f"arq:in-progress:light:batch:held{number}", "1", ex=60)
+    await waker.wake("batch:new", False, now)
+    async with arq_worker(redis_url) as steps:
+        assert await asyncio.wait_for(steps.ran.get(), 10) == "batch:new"
+
+
+class Bomb:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+async def test_a_pickle_is_never_opened(
+    redis: "Redis[bytes]", redis_url: str, waker: Waker, tmp_path: Path
+) -> None:
+    """Whoever can write arq's keys can delay a step by a pickle, and cannot run code by it."""
+    trap = tmp_path / "opened"
+    await redis.set("arq:job:light:batch:evil", pickle.dumps(Bomb(trap)))
+    await redis.zadd(queue_name(heavy=False), {"light:batch:evil": 1})
+    await waker.wake("batch:good", False, SystemClock().now_ms())
+    async with arq_worker(redis_url) as steps:
+        assert await asyncio.wait_for(steps.ran.get(), 10) == "batch:good"
+    assert not trap.exists()
+
+
+async def test_claims_at_once_share_nothing(fleet: Fleet) -> None:
+    """However many gatherers claim from one producer at once, each request is in exactly one batch."""
+    ids = await fleet.submit(200)
+    names = [f"b{number}" for number in range(16)]
+    await asyncio.gather(
+        *(
+            fleet.requests.claim(
+                LANE,
+                Priority.NORMAL,
+                name,
+                tokens=10_000,
+                requests=20,
+                file_bytes=1_000_000,
+                turn_tokens=100,
+                line_overhead=0,
+                weights={},
+            )
+            for name in names
+        )
+    )
+    claimed = [entry for name in names for entry in await fleet.requests.owed(LANE, name)]
+    assert sorted(claimed) == sorted(f"{PRODUCER}:{one}".encode() for one in ids)
+
+
+async def test_a_queue_entry_twice_is_one_line(fleet: Fleet) -> None:
+    """An entry that stands in its queue twice becomes one line: no file ever has a custom_id twice."""
+    ids = await fleet.submit(3)
+    queue = keys.queue(LANE, PRODUCER, Priority.NORMAL)
+    await fleet.redis.rpush(queue, *await fleet.redis.lrange(queue, 0, -1))
+    await fleet.settle_all()
+    assert {r.status for r in (await fleet.replies()).values()} == {Status.SUCCEEDED}
+    summary = fleet.emulator.journal.summary()
+    assert summary.billed == {f"{PRODUCER}:{name}": 1 for name in ids}
+
+
+@pytest.mark.parametrize("when", ["before the create", "after the create"])
+async def test_a_worker_cut_off_from_redis_pays_once(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """With the line to Redis cut around a create, nothing is created without an intent, and nothing twice."""
+    with EmbeddedRedis(port=0) as server:
+        async with Proxy(int(server.url.rsplit(":", 1)[1].split("/")[0])) as proxy:
+            redis = connect(f"redis://127.0.0.1:{proxy.port}/0", socket_timeout_s=0.2)
+            async with running_fleet(redis, clock) as fleet:
+                ids = await fleet.submit(5)
+                commit, cut = fleet.batches.commit, []
+
+                async def commit_and_cut(batch: Batch, move: Move) -> Batch:
+                    after = move.state is BatchState.SUBMITTED
+                    if not cut and after and when == "after the create":
+                        cut.append(after)
+                        proxy.swallow()
+                    done = await commit(batch, move)
+                    if not cut and move.state is BatchState.CREATING and when == "before the create":
+                        cut.append(after)
+                        proxy.swallow()
+                    return done
+
+                monkeypatch.setattr(fleet.batches, "commit", commit_and_cut)
+                with pytest.raises(RedisError):
+                    await fleet.settle_all()
+                made = len(fleet.emulator.journal.summary().open_batches)
+                assert made == (1 if when == "after the create" else 0)
+                proxy.cut()
+                proxy.heal()
+                await assert_settled_once(fleet, ids)
+            await disconnect(redis)
+
+
+async def test_a_redis_that_stalls_costs_time_only(redis_server: EmbeddedRedis, clock: ManualClock) -> None:
+    """While Redis answers nobody for longer than a call may take, steps fail and nothing is lost or doubled."""
+    redis = connect(redis_server.url, socket_timeout_s=0.1)
+    await redis.flushall()
+    async with running_fleet(redis, clock) as fleet:
+        ids = await fleet.submit(5)
+        await fleet.advance(5)
+        await redis.execute_command("CLIENT", "PAUSE", 500, "ALL")
+        stalls = 0
+        for _ in range(20):
+            try:
+                await fleet.run_due()
+                break
+            except RedisError:
+                stalls += 1
+        assert stalls > 0
+        await assert_settled_once(fleet, ids)
+    await disconnect(redis)
+
+
+@pytest.mark.parametrize("jump_s", [-7_200.0, 7_200.0])
+async def test_a_clock_that_jumps_breaks_no_promise(fleet: Fleet, jump_s: float) -> None:
+    """When the server's clock, which all workers follow, jumps by hours, nothing is lost, doubled or expired early."""
+    ids = await fleet.submit(5)
+    for _ in range(8):
+        await fleet.advance(5)
+        await fleet.run_due()
+        await fleet.pipeline.beat()
+    fleet.clock.advance(jump_s)
+    await fleet.pipeline.beat()
+    await assert_settled_once(fleet, ids)
+
+
+async def test_a_redis_password_is_rotated_without_loss(clock: ManualClock) -> None:
+    """With both passwords valid for a while, connections made before go on and new ones take the new password."""
+    with EmbeddedRedis(port=0) as server:
+        admin = connect(server.url)
+        await admin.execute_command("ACL", "SETUSER", "worker", "on", ">old", "~*", "+@all")
+        redis = connect(server.url.replace("://", "://worker:old@"))
+        async with running_fleet(redis, clock) as fleet:
+            ids = await fleet.submit(5)
+            await fleet.advance(5)
+            await fleet.run_due()
+            await admin.execute_command("ACL", "SETUSER", "worker", ">new")
+            fresh = connect(server.url.replace("://", "://worker:new@"))
+            assert await fresh.ping()
+            await admin.execute_command("ACL", "SETUSER", "worker", "<old")
+            late = connect(server.url.replace("://", "://worker:old@"))
+            with pytest.raises(RedisError):
+                await late.ping()
+            await assert_settled_once(fleet, ids)
+            for client in (fresh, late):
+                await disconnect(client)
+        await disconnect(redis)
+        await disconnect(admin)
+
+
+async def test_a_name_that_nobody_knows_is_a_passing_fault(clock: ManualClock) -> None:
+    """Where DNS has no answer a call is tried a few times with pauses, and then left for later."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    region = RegionSettings(endpoint="https://nowhere.invalid", location="eastus", api_key="k")
+    client = AzureClient("east", region, HttpSettings(connect_timeout_s=2), clock=clock, sleep=sleep)
+    with pytest.raises(Transient):
+        await client.get_batch("batch_1")
+    assert 1 <= len(slept) < 10
+    await client.aclose()
+
+
+async def test_no_prompt_leaves_by_logs_metrics_or_keys(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong, the words of a prompt stand in no log entry, no metric and no key name."""
+    caplog.set_level(logging.DEBUG)
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+    fleet.emulator.faults.add(Rule(kind="lines_corrupt", fraction=0.3, times=1))
+    fleet.emulator.faults.add(Rule(kind="fail", code="invalid_json_line", message=f"at {CANARY}", times=2))
+    with structlog.testing.capture_logs() as entries:
+        await fleet.submit(4, text=CANARY)
+        await fleet.submit(1, text=f"[[emulate:content_filter]] {CANARY}")
+        await fleet.submit(1, body=b'{"messages":[{"%s"]}' % CANARY.encode())
+        await fleet.settle_all()
+    structlog.configure(**before)
+    assert len(entries) > 20
+    assert CANARY not in repr(entries)
+    assert CANARY not in caplog.text
+    assert CANARY not in generate_latest(fleet.metrics.registry).decode()
+    assert [key for key in await fleet.redis.keys() if CANARY.encode() in key] == []
