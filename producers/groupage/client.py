@@ -43,8 +43,7 @@ class Producer:
         sweep_s: How often, in seconds, replies are looked up although no notice came, and whether Redis lost any.
         socket_timeout_s: Longest silence of one Redis answer, in seconds.
         durability_timeout_s: Longest wait for a level, in seconds; at most half of `socket_timeout_s`.
-        resubmit_bytes_max: Memory for bodies that are submitted again, with their ids, should Redis lose them; kept
-            until their reply was seen here, or may have expired.
+        resubmit_bytes_max: Memory for bodies that are submitted again should Redis lose them (`held`).
 
     Raises:
         InvalidRequest: If a name or the URL is malformed.
@@ -73,12 +72,8 @@ class Producer:
         self._lanes = Lanes(self._redis, self._clock)
         self._held = Held(resubmit_bytes_max)
         self._epoch = Epoch(self._redis)
-        shared: dict[str, Any] = {
-            "producer": name,
-            "clock": self._clock,
-            "held": self._held,
-            "epoch": self._epoch,
-        }
+        held, epoch = self._held, self._epoch
+        shared: dict[str, Any] = {"producer": name, "clock": self._clock, "held": held, "epoch": epoch}
         levels = Levels(self._redis, timeout_s=min(durability_timeout_s, socket_timeout_s / 2))
         self._intake = Intake(self._redis, client=client, levels=levels, **shared)
         self._inbox = Inbox(self._redis, client=client, sweep_s=sweep_s, **shared)

@@ -151,7 +151,7 @@ class Keeper:
             waiting = refused
             if waiting:
                 _log.warning("groupage: %d lost requests still have to be submitted again", len(waiting))
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+                await asyncio.sleep(min(pause_s, self._sweep_s) * random.uniform(0.5, 1.5))
 
     async def _submit(self, items: list[Item]) -> list[tuple[Item, GroupageError | None]]:
         """Submit items; each with its error, if it was refused."""

@@ -101,6 +101,7 @@ async def test_a_user_of_its_own(redis_server: Any, redis: Any) -> None:
             "g1:{*}:ready:*",
             "g1:{*}:due:*",
             "g1:inbox:shop:*",
+            "g1:epoch",
         ],
         categories=["-@all"],
         commands=[f"+{name}" for name in COMMANDS],

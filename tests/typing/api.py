@@ -7,6 +7,8 @@ import groupage
 import groupage.sync
 import groupage.testing
 from groupage import (
+    Durability,
+    DurabilityMissing,
     Overloaded,
     Producer,
     Reply,
@@ -55,6 +57,19 @@ async def many(producer: Producer) -> list[Ticket]:
             if isinstance(error, Uncertain):
                 assert error.id is not None
         raise
+
+
+async def durable() -> Durability | str:
+    """A service that wants its requests on disk before it goes on."""
+    async with Producer(
+        "redis://h/0", name="a", lane="b", durability="fsync", resubmit_bytes_max=0
+    ) as producer:
+        try:
+            await producer.submit_many([Request(body={})], durability="memory")
+            ticket = await producer.submit({}, durability="replicated")
+        except DurabilityMissing as error:
+            return error.level
+        return ticket.durability
 
 
 async def as_they_arrive(producer: Producer, tickets: list[Ticket | str]) -> AsyncIterator[int]:
