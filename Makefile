@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXTRAS := worker emulator dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts base-install check lock clean
+.PHONY: help setup demo test chaos-short chaos lint types contracts base-install check lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,13 @@ demo: $(READY) ## Run the main job: three producers, two workers, three regions 
 	$(BIN)/python -m groupage_emulator.demo $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k name" to choose)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/chaos $(ARGS)
+
+chaos-short: $(READY) ## Crash sweep, seeded simulation, storm of real processes: the short form that CI runs
+	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
+chaos: $(READY) ## The long form, for hours (ARGS="--help" for knobs)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .
