@@ -10,7 +10,7 @@ from tests.support.fleet import LANE, PRODUCER, Fleet
 from tests.support.requests import submit
 
 from groupage import keys
-from groupage.contract import Status
+from groupage.contract import Priority, Status
 from groupage_emulator import Rule, digest_of_reply
 from groupage_worker.states import BatchState
 from groupage_worker.store import Epochs
@@ -200,3 +200,43 @@ async def test_one_loss_is_one_freeze(redis: "Redis[bytes]", clock: ManualClock)
     for worker in workers:
         await worker.beat()
         assert not worker.is_frozen
+
+
+async def test_lanes_and_deadlines_come_back_after_a_total_loss(fleet: Fleet) -> None:
+    """After a flush lanes are announced anew and the deadline wheel turns: what comes then expires in time."""
+    await fleet.redis.flushall()
+    await recover(fleet)
+    assert await fleet.redis.hexists(keys.LANES, LANE)
+    fleet.emulator.faults.add(Rule(kind="region_off"))
+    ids = await fleet.submit(3, deadline_s=60)
+    for _ in range(20):
+        await fleet.advance(5)
+        await fleet.run_due()
+    assert {i: r.status for i, r in (await fleet.replies()).items()} == dict.fromkeys(ids, Status.EXPIRED)
+
+
+async def test_what_the_file_never_held_goes_back_to_the_lane(fleet: Fleet) -> None:
+    """A request that only the older Redis counts to a batch is not failed for missing in its results."""
+    ids = await fleet.submit(6)
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    (extra,) = await fleet.submit(1)
+    claim = await fleet.requests.claim(
+        LANE,
+        Priority.NORMAL,
+        "other",
+        tokens=100,
+        requests=1,
+        file_bytes=10_000,
+        turn_tokens=100,
+        line_overhead=0,
+        weights={},
+    )
+    assert claim.requests == 1
+    await fleet.requests.split(LANE, "other", batch.id, [f"{PRODUCER}:{extra}".encode()])
+    await fleet.redis.hset(keys.batch(batch.id), mapping={"state": "uploaded", "remote_id": ""})
+    await fleet.batches.reschedule(batch.step, heavy=False, at_ms=fleet.clock.now_ms() + 3_600_000)
+    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+    await recover(fleet)
+    await assert_answered_once(fleet, [*ids, extra])
+    assert (await fleet.replies())[extra].attempts == 0

@@ -13,13 +13,14 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from groupage import codec, keys
-from groupage.contract import LaneInfo, Reply, Status
+from groupage.contract import Reply, Status
 from groupage_emulator import Config, DeploymentConfig, Emulator, RegionConfig, digest_of_reply
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.metrics import Metrics
 from groupage_worker.models import Batch
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.settings import Settings
+from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
 from tests.support.clock import ManualClock
@@ -103,6 +104,7 @@ class Fleet:
             batches=self.batches,
             requests=self.requests,
             wheel=self.wheel,
+            admission=self.admission,
             epochs=self.epochs,
             azure=self.azure,
             clock=clock,
@@ -113,9 +115,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Announce the lanes, schedule what is periodic, and look at every region once."""
-        for name, lane in self.settings.lanes.items():
-            info = LaneInfo(endpoint=lane.endpoint, reply_ttl_s=lane.reply_ttl_s)
-            await self.admission.announce(name, info, {"max_open_requests": lane.open_requests_max})
+        await announce_lanes(self.context)
         await self.pipeline.beat()
         await self.batches.reschedule("recover:fleet", heavy=True, at_ms=self.clock.now_ms())
         await self.pipeline.run("recover:fleet", heavy=True)

@@ -13,7 +13,6 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from groupage.connect import connect
-from groupage.contract import LaneInfo
 from groupage_worker import serverinfo
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
@@ -33,6 +32,7 @@ from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.quota import usable_tokens
 from groupage_worker.settings import Settings
+from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.spool import remove_abandoned
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
@@ -103,7 +103,7 @@ class App:
                 log.info("app.spool_cleaned", file=removed)
             await self._check_servers()
             await self._measure_clock()
-            await self._announce()
+            await announce_lanes(self._context(azure))
             await self._work(azure, health, watch, port=server.port)
         finally:
             for client in azure.values():
@@ -150,32 +150,6 @@ class App:
         seconds, micros = await self._control.time()
         after = self._clock.now_ms() - self._clock.offset_ms
         self._clock.offset_ms = seconds * 1000 + micros // 1000 - (before + after) // 2
-
-    async def _announce(self) -> None:
-        """Tell producers of our lanes, and schedule what is periodic."""
-        settings = self._settings
-        for name, lane in settings.lanes.items():
-            info = LaneInfo(
-                endpoint=lane.endpoint,
-                # a request above a limit of admission could never be accepted: the door says so at once
-                request_bytes_max=min(lane.request_bytes_max, lane.open_bytes_max, lane.producer_bytes_max),
-                tokens_max=min(
-                    max(self._limits()[d] for d in lane.deployments),
-                    lane.open_tokens_max,
-                    lane.producer_tokens_max,
-                ),
-                deadline_s=lane.deadline_s,
-                reply_ttl_s=lane.reply_ttl_s,
-            )
-            limits = {
-                "max_open_requests": lane.open_requests_max,
-                "max_open_bytes": lane.open_bytes_max,
-                "max_open_tokens": lane.open_tokens_max,
-                "max_producer_requests": lane.producer_requests_max,
-                "max_producer_bytes": lane.producer_bytes_max,
-                "max_producer_tokens": lane.producer_tokens_max,
-            }
-            await self._admission.announce(name, info, limits)
 
     def _limits(self) -> dict[str, int]:
         """Deployment -> tokens that may be reserved."""
@@ -228,6 +202,7 @@ class App:
             batches=self._batches,
             requests=self._requests,
             wheel=DeadlineWheel(self._data),
+            admission=self._admission,
             epochs=self._epochs,
             azure=azure,
             clock=self._clock,

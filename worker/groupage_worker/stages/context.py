@@ -11,7 +11,7 @@ from groupage_worker.models import Batch
 from groupage_worker.quota import next_pause, usable_tokens
 from groupage_worker.results import Origin
 from groupage_worker.settings import DeploymentSettings, LaneSettings, Settings
-from groupage_worker.store import BatchStore, DeadlineWheel, Epochs, RequestStore
+from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class Context:
     batches: BatchStore
     requests: RequestStore
     wheel: DeadlineWheel
+    admission: Admission
     epochs: Epochs
     azure: Mapping[str, AzureClient]
     clock: Clock

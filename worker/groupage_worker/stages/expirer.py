@@ -30,6 +30,9 @@ class Expirer:
         """Work off the slots that have passed since the last tick; returns how many requests expired."""
         wheel, clock = self._context.wheel, self._context.clock
         cursor = await wheel.cursor(lane)
+        if not cursor:
+            # Redis forgot the wheel; it turns again once the lanes are announced anew
+            return 0
         # a slot is worked off once all of it has passed
         last = min(clock.now_ms() // DUE_SLOT_MS - 1, cursor + SLOTS_PER_TICK)
         expired = 0

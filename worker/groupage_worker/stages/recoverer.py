@@ -15,6 +15,7 @@ from groupage_worker.azure.wire import RemoteBatch, RemoteFile
 from groupage_worker.errors import NotFound, WorkerError
 from groupage_worker.jsonl import LineSplitter, line_frame, unsplice_line
 from groupage_worker.models import RELEASE, Batch, Move, Regained
+from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
 from groupage_worker.stages.naming import Owner, owner_of_batch, owner_of_file
@@ -44,6 +45,8 @@ class Recoverer:
         context = self._context
         if not context.epochs.is_frozen:
             return True
+        # a server that forgot requests may have forgotten the lanes as well
+        await announce_lanes(context)
         results = await asyncio.gather(*(self._look_at(region) for region in context.azure))
         away = [region for region, is_done in zip(context.azure, results, strict=True) if not is_done]
         waited_s = (context.clock.now_ms() - context.epochs.frozen_at_ms) / 1000
@@ -215,9 +218,11 @@ class Recoverer:
         context = self._context
         counts = [0, 0, 0, 0]
         lines = tokens = 0
+        in_file: set[bytes] = set()
         try:
             async for page in self._pages(batch):
                 lines += len(page)
+                in_file.update(line.custom_id for line in page)
                 tokens += sum(line.tokens for line in page)
                 done = await context.requests.restore(
                     batch.lane, batch.id, page, deadline_s=context.lane(batch).deadline_s
@@ -226,6 +231,8 @@ class Recoverer:
         except NotFound:
             log.error("recoverer.input_gone", batch=batch.id)  # noqa: TRY400 - the traceback says nothing
             context.metrics.worker_error("recoverer", "file_gone")
+            in_file.update(await context.requests.owed(batch.lane, batch.id))
+        await self._release_strangers(batch, in_file)
         restored, taken, elsewhere, settled = counts
         log.warning(
             "recoverer.requests_regained",
@@ -246,6 +253,16 @@ class Recoverer:
         # an upload without a create, as far as anyone can see yet
         fields |= {"intent_at_ms": context.clock.now_ms(), "looks": 0, "fenced_at_ms": 0}
         return Move(state=BatchState.RESOLVING, fields=fields, reason="adopted")
+
+    async def _release_strangers(self, batch: Batch, in_file: set[bytes]) -> None:
+        """Give back what the manifest holds and the file never did: in the lost history it had left the batch."""
+        context = self._context
+        owed = await context.requests.owed(batch.lane, batch.id)
+        strangers = [name for name in owed if name not in in_file]
+        for start in range(0, len(strangers), PAGE):
+            page = strangers[start : start + PAGE]
+            requeued = await context.requests.requeue(batch.lane, batch.id, page, attempts=0)
+            context.metrics.requeued(batch.lane, "lagged", requeued)
 
     async def _pages(self, batch: Batch) -> AsyncIterator[list[Regained]]:
         """The requests of an input file, a page at a time."""
