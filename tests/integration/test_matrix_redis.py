@@ -16,11 +16,11 @@ from tests.chaos.proxy import Proxy
 from tests.support.clock import ManualClock
 from tests.support.fleet import LANE, PRODUCER, Fleet, assert_settled_once, running_fleet
 
-from groupage import keys
+from groupage import Overloaded, Producer, keys
 from groupage.connect import connect, disconnect
 from groupage.contract import Priority, Status
 from groupage_emulator import Rule
-from groupage_emulator.redis_server import EmbeddedRedis
+from groupage_emulator.redis_server import EmbeddedRedis, RedisStartError
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.errors import Transient
@@ -106,6 +106,14 @@ async def test_a_pickle_is_never_opened(
     assert not trap.exists()
 
 
+async def wait_at_most(redis: "Redis[bytes]", seconds: float) -> None:
+    """Give every later answer so long; connections are made anew."""
+    pool = redis.connection_pool
+    pool.connection_kwargs["socket_timeout"] = seconds
+    await pool.disconnect()
+    pool.reset()
+
+
 async def test_claims_at_once_share_nothing(fleet: Fleet) -> None:
     """However many gatherers claim from one producer at once, each request is in exactly one batch."""
     ids = await fleet.submit(200)
@@ -148,7 +156,7 @@ async def test_a_worker_cut_off_from_redis_pays_once(
     """With the line to Redis cut around a create, nothing is created without an intent, and nothing twice."""
     with EmbeddedRedis(port=0) as server:
         async with Proxy(int(server.url.rsplit(":", 1)[1].split("/")[0])) as proxy:
-            redis = connect(f"redis://127.0.0.1:{proxy.port}/0", socket_timeout_s=0.2)
+            redis = connect(f"redis://127.0.0.1:{proxy.port}/0")
             async with running_fleet(redis, clock) as fleet:
                 ids = await fleet.submit(5)
                 commit, cut = fleet.batches.commit, []
@@ -157,12 +165,16 @@ async def test_a_worker_cut_off_from_redis_pays_once(
                     after = move.state is BatchState.SUBMITTED
                     if not cut and after and when == "after the create":
                         cut.append(after)
-                        proxy.swallow()
+                        await cut_off()
                     done = await commit(batch, move)
                     if not cut and move.state is BatchState.CREATING and when == "before the create":
                         cut.append(after)
-                        proxy.swallow()
+                        await cut_off()
                     return done
+
+                async def cut_off() -> None:
+                    proxy.swallow()
+                    await wait_at_most(redis, 0.2)
 
                 monkeypatch.setattr(fleet.batches, "commit", commit_and_cut)
                 with pytest.raises(RedisError):
@@ -171,26 +183,23 @@ async def test_a_worker_cut_off_from_redis_pays_once(
                 assert made == (1 if when == "after the create" else 0)
                 proxy.cut()
                 proxy.heal()
+                await wait_at_most(redis, 10)
                 await assert_settled_once(fleet, ids)
             await disconnect(redis)
 
 
 async def test_a_redis_that_stalls_costs_time_only(redis_server: EmbeddedRedis, clock: ManualClock) -> None:
     """While Redis answers nobody for longer than a call may take, steps fail and nothing is lost or doubled."""
-    redis = connect(redis_server.url, socket_timeout_s=0.1)
+    redis = connect(redis_server.url)
     await redis.flushall()
     async with running_fleet(redis, clock) as fleet:
         ids = await fleet.submit(5)
         await fleet.advance(5)
-        await redis.execute_command("CLIENT", "PAUSE", 500, "ALL")
-        stalls = 0
-        for _ in range(20):
-            try:
-                await fleet.run_due()
-                break
-            except RedisError:
-                stalls += 1
-        assert stalls > 0
+        await redis.execute_command("CLIENT", "PAUSE", 600, "ALL")
+        await wait_at_most(redis, 0.2)
+        with pytest.raises(RedisError):
+            await fleet.run_due()
+        await wait_at_most(redis, 10)
         await assert_settled_once(fleet, ids)
     await disconnect(redis)
 
@@ -267,3 +276,64 @@ async def test_no_prompt_leaves_by_logs_metrics_or_keys(
     assert CANARY not in caplog.text
     assert CANARY not in generate_latest(fleet.metrics.registry).decode()
     assert [key for key in await fleet.redis.keys() if CANARY.encode() in key] == []
+
+
+async def test_an_upload_that_nobody_reads_ends(clock: ManualClock, tmp_path: Path) -> None:
+    """A peer that takes our bytes too slowly ends the call instead of holding a worker for ever."""
+    release = asyncio.Event()
+
+    async def stare(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        await release.wait()
+        writer.close()
+
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"x" * 30_000_000)
+    server = await asyncio.start_server(stare, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    region = RegionSettings(endpoint=f"http://127.0.0.1:{port}", location="eastus", api_key="k")
+    client = AzureClient("east", region, HttpSettings(transfer_timeout_s=0.3), clock=clock)
+    with pytest.raises(Transient) as caught:
+        await client.upload(path, name="n", expires_after_s=None)
+    assert caught.value.code == "timeout"
+    release.set()
+    await client.aclose()
+    server.close()
+
+
+async def test_a_broken_log_is_never_served(tmp_path: Path) -> None:
+    """A log whose commands are damaged in the middle keeps the server from starting on half of its data."""
+    server = EmbeddedRedis(data_dir=tmp_path, start_timeout_s=5)
+    server.start()
+    redis = connect(server.url)
+    for number in range(200):
+        await redis.set(f"key{number}", "value" * 20)
+    await disconnect(redis)
+    server.kill()
+    path = next((tmp_path / "appendonlydir").glob("*.incr.aof"))
+    data = bytearray(path.read_bytes())
+    # the log has no check sums: what it can notice is damage between values
+    border = data.index(b"*3\r\n", len(data) // 2)
+    data[border : border + 16] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(RedisStartError):
+        server.restart()
+    server.stop()
+
+
+async def test_the_door_closes_before_redis_is_full(fleet: Fleet, redis_url: str) -> None:
+    """While memory is short producers are told to come back later; once there is room they are welcome again."""
+    await fleet.redis.config_set("maxmemory", "64mb")
+    try:
+        ratio = await fleet.admission.memory_ratio()
+        assert ratio is not None and 0 < ratio < 1
+        body = {"messages": [{"role": "user", "content": "hello"}]}
+        async with Producer(redis_url, name=PRODUCER, lane=LANE) as producer:
+            await fleet.admission.refuse(LANE, "redis_memory")
+            with pytest.raises(Overloaded) as caught:
+                await producer.submit(body, id="r1")
+            assert caught.value.retriable and caught.value.retry_after_s > 0
+            await fleet.admission.welcome(LANE)
+            assert (await producer.submit(body, id="r1")).is_new
+    finally:
+        await fleet.redis.config_set("maxmemory", "0")
