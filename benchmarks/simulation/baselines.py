@@ -2,8 +2,6 @@
 
 from random import Random
 
-from groupage.contract import Priority
-
 from simulation.fleet import Batch, Fleet, Policy
 
 FOREVER = 10**15

@@ -5,6 +5,7 @@ per residence floor (performance.md section 2, 2026-11-20). Random waits of sing
 caps and slots are ignored, so the bound is optimistic.
 """
 
+import itertools
 import math
 
 from simulation.spec import Trace, World
@@ -38,7 +39,7 @@ def _area_product(up: Trace, others: Trace, end: float) -> float:
     """Integral of what of the quota is left, while the region works."""
     instants = sorted({at for at, _ in [*up, *others] if at < end} | {end})
     total, i, j = 0.0, 0, 0
-    for at, until in zip(instants, instants[1:], strict=False):
+    for at, until in itertools.pairwise(instants):
         while i + 1 < len(up) and up[i + 1][0] <= at:
             i += 1
         while j + 1 < len(others) and others[j + 1][0] <= at:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 
 from groupage_worker.states import RemoteStatus
-
 from simulation.loop import Loop
 from simulation.service import Region, Remote
 from simulation.spec import World
@@ -91,6 +90,9 @@ class Policy:
         """A batch that was accepted failed as a whole; the policy gives it back or tries again."""
         raise NotImplementedError
 
+    def accepted(self, batch: Batch) -> None:
+        """A create was accepted."""
+
     def refused(self, batch: Batch, code: str) -> None:
         """A create was refused; the policy gives the batch back or tries again."""
         raise NotImplementedError
@@ -162,6 +164,8 @@ class Fleet:
             opened_at=self.now,
             **marks,  # type: ignore[arg-type] # fields by name
         )
+        for queue, start, end in [] if batch.moves else batch.segments:
+            queue.claimed(self.now, queue.estimate[end] - queue.estimate[start])
         self.live[region][id(batch)] = batch
         self.reserved[region] += batch.reserved
         self.counts.batches += 1
@@ -179,6 +183,7 @@ class Fleet:
             self.policy.refused(batch, remote)
             return
         batch.remote, batch.submitted_at = remote, self.now
+        self.policy.accepted(batch)
         self._check_backlog()
         self._by_remote[id(remote)] = batch
         if not self._is_polling[batch.region]:

@@ -5,16 +5,24 @@ import math
 from random import Random
 
 from groupage.contract import Priority
-from groupage_worker.quota import next_pause, usable_tokens
-from groupage_worker.routing import LaneDemand, Pull, Supply, linger_s, plan_pulls, share_by_priority
-from groupage_worker.routing import URGENT_RATIO
+from groupage_worker import quota as quotas
+from groupage_worker.quota import SharedLimit, usable_tokens
+from groupage_worker.routing import (
+    URGENT_RATIO,
+    LaneDemand,
+    Pull,
+    Supply,
+    linger_s,
+    plan_pulls,
+    share_by_priority,
+)
 from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.circuit import Activity, Admission, Circuit, is_stalled
+from groupage_worker.scheduling.completion import hoped_s
 from groupage_worker.scheduling.estimates import TokenFactor, observe, pooled
 from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, Learned, learn, resliced
 from groupage_worker.scheduling.moves import Berth, Flight, plan_moves, plan_rescues
 from groupage_worker.states import RemoteStatus
-
 from simulation.fleet import Batch, Fleet, Policy
 from simulation.loop import Alarm
 from simulation.workload import Segment
@@ -37,8 +45,7 @@ class Known:
     learned: Learned = dataclasses.field(default_factory=Learned)
     factor: TokenFactor = dataclasses.field(default_factory=TokenFactor)
     circuit: Circuit = dataclasses.field(default_factory=Circuit)
-    paused_until: float = 0.0
-    strikes: int = 0
+    shared: SharedLimit = dataclasses.field(default_factory=SharedLimit)
     changed_at: float = 0.0
     done_lines: int = 0
     is_counting: bool = False
@@ -89,11 +96,9 @@ class Pulling(Policy):
         )
         known.factor = observe(known.factor, estimated=batch.estimate, counted=batch.true)
         known.circuit = circuits.completed()
-        self._resume(known)
 
     def cancelled(self, batch: Batch) -> None:
-        """Its room is free."""
-        self._resume(self._known[batch.region])
+        """Its room is free; the next look will use it."""
 
     def failed(self, batch: Batch, code: str) -> None:
         """Quota: wait for room with the same file. Anything else: the region is to blame."""
@@ -109,19 +114,29 @@ class Pulling(Policy):
         self._fleet.give_back(batch)
         self._alarm.set(now)
 
+    def accepted(self, batch: Batch) -> None:
+        """There is at least so much room."""
+        known = self._known[batch.region]
+        known.shared = quotas.accepted(known.shared, held_tokens=self._fleet.reserved[batch.region])
+
     def refused(self, batch: Batch, code: str) -> None:
         """Keep the file, pause the deployment until one of our batches there ends, or for a while."""
-        known = self._known[batch.region]
-        pause = next_pause(strikes=known.strikes, first_s=QUOTA_PAUSE_S, reason=code)
-        known.strikes = pause.strikes
-        known.paused_until = self._fleet.now + pause.seconds
+        known, fleet = self._known[batch.region], self._fleet
+        known.shared = quotas.refused(
+            known.shared,
+            held_tokens=fleet.reserved[batch.region] - batch.reserved,
+            now_ms=_ms(fleet.now),
+            first_s=QUOTA_PAUSE_S,
+        )
         known.held.append(batch)
-        self._alarm.set(known.paused_until)
+        self._alarm.set(known.shared.until_ms / 1000 + 0.01)
 
     def polled(self, region: int) -> None:
         """Look for signs of life, then decide."""
         known, fleet = self._known[region], self._fleet
-        done = sum(fleet.regions[region].done_lines(b.remote) for b in fleet.live[region].values() if b.remote)
+        done = sum(
+            fleet.regions[region].done_lines(b.remote) for b in fleet.live[region].values() if b.remote
+        )
         if done > known.done_lines:
             known.is_counting = True
         if done > known.done_lines or fleet.changed[region]:
@@ -143,9 +158,6 @@ class Pulling(Policy):
         if is_stalled(activity, min(peers, default=math.inf)):
             known.is_stalled = True
             known.circuit = circuits.stalled(known.circuit, now_ms=_ms(fleet.now))
-
-    def _resume(self, known: Known) -> None:
-        known.paused_until = min(known.paused_until, self._fleet.now)
 
     # what it decides
 
@@ -172,12 +184,12 @@ class Pulling(Policy):
         self._move()
 
     def _retry(self) -> None:
-        for known in self._known:
-            if known.held and known.paused_until <= self._fleet.now:
-                batch = known.held.pop(0)
-                self._fleet.create(batch)
-                if batch.remote:
-                    known.strikes = 0
+        """Create what was refused once there is room for it."""
+        now = _ms(self._fleet.now)
+        for i, known in enumerate(self._known):
+            limit = known.shared.limit_tokens(known.limit_tokens, now)
+            if known.held and self._fleet.reserved[i] <= limit:
+                self._fleet.create(known.held.pop(0))
 
     def _demand(self) -> LaneDemand:
         now = self._fleet.now
@@ -199,34 +211,33 @@ class Pulling(Policy):
         )
 
     def _supplies(self) -> list[Supply]:
-        return [self._supply(i, known) for i, known in enumerate(self._known)]
+        factors = [k.factor for k in self._known]
+        return [self._supply(i, known, pooled(known.factor, factors)) for i, known in enumerate(self._known)]
 
-    def _supply(self, i: int, known: Known) -> Supply:
+    def _supply(self, i: int, known: Known, factor: TokenFactor) -> Supply:
         fleet = self._fleet
         if self._slices is None and known.learned.slice_batches >= SLICE_BATCHES:
-            known.learned = resliced(known.learned, self._waits(i))
+            waits_s, started = self._waits(i)
+            known.learned = resliced(known.learned, waits_s=waits_s, started=started)
         admission = known.circuit.admission(_ms(fleet.now))
-        is_paused = known.paused_until > fleet.now or bool(known.held) or admission is Admission.NOTHING
-        factor = pooled(known.factor, [k.factor for k in self._known])
+        is_paused = bool(known.held) or admission is Admission.NOTHING
         return Supply(
             name=str(i),
-            limit_tokens=known.limit_tokens,
+            limit_tokens=known.shared.limit_tokens(known.limit_tokens, _ms(fleet.now)),
             reserved_tokens=fleet.reserved[i],
             is_paused=is_paused,
             slices=self._slices or known.learned.slices,
-            token_ratio=factor.reserve_ratio,
-            residence_s=known.learned.residence_s if known.learned.batches else 0.0,
+            token_ratio=factor.reserve_ratio(len(fleet.live[i])),
+            residence_s=hoped_s(known.learned),
             oldest_age_s=max((fleet.now - b.opened_at for b in fleet.live[i].values()), default=0.0),
             is_suspect=admission is Admission.PROBE,
         )
 
-    def _waits(self, region: int) -> list[float]:
-        """How long each batch in flight waited for its start, or has so far."""
-        return [
-            (batch.remote.in_progress_at or self._fleet.now) - batch.submitted_at
-            for batch in self._fleet.live[region].values()
-            if batch.remote
-        ]
+    def _waits(self, region: int) -> tuple[list[float], int]:
+        """How long each batch in flight waited for its start, or has so far, and how many have started."""
+        remotes = [b.remote for b in self._fleet.live[region].values() if b.remote]
+        waits_s = [(r.in_progress_at or self._fleet.now) - r.created_at for r in remotes]
+        return waits_s, sum(1 for r in remotes if r.in_progress_at)
 
     def _open(self, pull: Pull) -> None:
         region = int(pull.deployment)
@@ -274,9 +285,9 @@ class Pulling(Policy):
 
     def _room(self, i: int) -> int:
         known, now = self._known[i], self._fleet.now
-        if known.paused_until > now or known.held or known.circuit.admission(_ms(now)) is not Admission.ALL:
+        if known.held or known.circuit.admission(_ms(now)) is not Admission.ALL:
             return 0
-        return max(0, known.limit_tokens - self._fleet.reserved[i])
+        return max(0, known.shared.limit_tokens(known.limit_tokens, _ms(now)) - self._fleet.reserved[i])
 
     def _berth(self, i: int, room: int, batches: dict[str, Batch]) -> Berth:
         known, flights = self._known[i], []

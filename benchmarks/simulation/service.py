@@ -6,7 +6,6 @@ import math
 from random import Random
 
 from groupage_worker.states import RemoteStatus
-
 from simulation.loop import Loop
 from simulation.spec import Outage, RegionSpec, Trace
 

