@@ -42,6 +42,58 @@ def next_pause(*, strikes: int, first_s: float, reason: str) -> Pause:
     return Pause(seconds=min(longest, first_s * 2.0 ** min(strikes, 20)), strikes=strikes + 1)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SharedLimit:
+    """What we may hold of a quota that others use as well, as far as refusals tell.
+
+    A refusal tells that what we hold is all we get for now. Until `until_ms` nothing beyond that is tried, but what
+    our own batches free is used at once; then one create may try for more.
+
+    Attributes:
+        cap_tokens: What we held when we were refused; -1: no limit but the quota is known.
+        until_ms: How long that is believed.
+        strikes: Refusals in a row; each doubles the next belief.
+    """
+
+    cap_tokens: int = -1
+    until_ms: int = 0
+    strikes: int = 0
+
+    def limit_tokens(self, usable_tokens: int, now_ms: int) -> int:
+        """What may be reserved now."""
+        if self.cap_tokens < 0 or now_ms >= self.until_ms:
+            return usable_tokens
+        return min(usable_tokens, self.cap_tokens)
+
+
+def refused(shared: SharedLimit, *, held_tokens: int, now_ms: int, first_s: float) -> SharedLimit:
+    """After a create was refused for quota.
+
+    Args:
+        shared: What was known.
+        held_tokens: Reserved tokens of our own batches there, the refused one excluded.
+        now_ms: Now.
+        first_s: First belief in seconds; doubles up to `PAUSE_MAX_S`.
+    """
+    pause = next_pause(strikes=shared.strikes, first_s=first_s, reason="token_limit_exceeded")
+    return SharedLimit(
+        cap_tokens=held_tokens, until_ms=now_ms + int(pause.seconds * 1000), strikes=pause.strikes
+    )
+
+
+def accepted(shared: SharedLimit, *, held_tokens: int) -> SharedLimit:
+    """After a create was accepted.
+
+    Args:
+        shared: What was known.
+        held_tokens: Reserved tokens of our own batches there, the new one included.
+    """
+    if shared.cap_tokens < 0 or held_tokens <= shared.cap_tokens:
+        return shared
+    # there is more than we thought: forget the cap, but be slow to believe in the whole quota again
+    return SharedLimit(cap_tokens=-1, strikes=max(0, shared.strikes - 1))
+
+
 def backoff_s(retries: int, *, first_s: float = 0.5, longest_s: float = 60.0) -> float:
     """Wait before the same step again: doubling from `first_s`, before jitter."""
     return min(longest_s, first_s * 2.0 ** min(retries, 20))

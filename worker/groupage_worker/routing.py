@@ -32,10 +32,20 @@ CRUMB_RATIO: Final = 0.5
 EXPLORE_RATIO: Final = 0.05
 """Share of the pulls at light load that go to another deployment than the best, to learn of it."""
 
+DRAIN_RATIO: Final = 2.0
+"""A request that fits no room waits for so many residences before a deployment is drained for it."""
+
 LINGER_RATIO: Final = 0.05
 LINGER_MIN_S: Final = 10.0
 LINGER_MAX_S: Final = 300.0
 """Linger: a share of the best expected completion, in bounds (performance-details.md 2.6, 2026-11-20)."""
+
+URGENT_SLICES: Final = 128
+"""On a busy deployment urgent requests go in batches of quota / this: where running batches share its speed evenly,
+several small ones get more of it (tuned in benchmarks/simulate.py)."""
+
+BUSY_RATIO: Final = 0.5
+"""A deployment is busy when more than this share of its quota is in use."""
 
 URGENT_LINGER_S: Final = 5.0
 """Urgent requests wait only for the others of their burst."""
@@ -51,6 +61,7 @@ class LaneDemand:
         smallest_tokens: Smallest request at the head of any queue; nothing smaller can be taken now.
         largest_tokens: Largest of these heads.
         urgent_tokens: What of it is urgent; `urgent_wait_s` and `urgent_smallest_tokens` as above, of these.
+        largest_wait_s: How long the largest head has waited; small quotas are drained for it in the end.
         keeps_reserve: Whether urgent requests were seen lately, so that a share of each quota is kept for them.
     """
 
@@ -62,6 +73,7 @@ class LaneDemand:
     urgent_tokens: int = 0
     urgent_wait_s: float = 0.0
     urgent_smallest_tokens: int = 0
+    largest_wait_s: float = 0.0
     keeps_reserve: bool = False
 
 
@@ -75,7 +87,7 @@ class Supply:
         is_paused: Whether it takes no new batch now.
         slices: A batch takes the limit / slices, as learned; 0: as the caller says for all.
         token_ratio: Tokens to reserve for an estimated one, safety margin included.
-        residence_s: Mean time of a batch there, seconds; 0 while nothing is known.
+        residence_s: Hoped-for time of a batch there (`completion.hoped_s`), seconds; 0 while nothing is known.
         oldest_age_s: Age of the oldest batch there: one that is stuck ends nothing, so its mean never learns.
         is_suspect: Its circuit lets one small batch through, to see whether it works.
     """
@@ -167,7 +179,7 @@ def plan_pulls(
     if demand.urgent_tokens and demand.urgent_wait_s >= min(linger_s, URGENT_LINGER_S):
         plan.urgent()
     plan.probes()
-    plan.normal(is_due=demand.oldest_wait_s >= linger_s, draw=draw)
+    plan.normal(is_due=demand.oldest_wait_s >= linger_s, linger_s=linger_s, draw=draw)
     return plan.pulls
 
 
@@ -186,56 +198,86 @@ class _Plan:
         self._room = {s.name: s.limit_tokens - s.reserved_tokens for s in open_supplies}
 
     def urgent(self) -> None:
-        """All urgent requests, to the best deployment that has room, reserve included; then to the next."""
-        left = self._demand.urgent_tokens
-        for supply in sorted(self._supplies, key=self._score):
-            take = min(left, self._cap, int(self._room[supply.name] / supply.token_ratio))
-            if left > 0 and take >= self._demand.urgent_smallest_tokens:
+        """All urgent requests, to the best deployments that have room, reserve included."""
+        left, smallest = self._demand.urgent_tokens, self._demand.urgent_smallest_tokens
+        heap = [(self._score(s), s) for s in self._supplies if self._fits(s) >= max(1, smallest)]
+        heap.sort(key=lambda scored: scored[0])
+        for (_, used, _), supply in heap:
+            size = self._cap
+            if used > BUSY_RATIO:
+                tenth = math.ceil(SLICE_REQUESTS_MIN * self._mean)
+                size = min(size, max(supply.limit_tokens // URGENT_SLICES, tenth, smallest))
+            while left > 0:
+                take = min(left, size, self._fits(supply))
+                if take < max(1, min(left, smallest)):
+                    break
                 self._pull(supply, take, "urgent", is_urgent=True)
                 left -= take
 
     def probes(self) -> None:
         """One small batch for each deployment under suspicion."""
+        smallest = max(1, self._demand.smallest_tokens)
         for supply in self._suspects:
-            take = max(
-                int(PROBE_RATIO * supply.limit_tokens / supply.token_ratio), self._demand.smallest_tokens
-            )
-            take = min(take, self._left, self._cap, int(self._room[supply.name] / supply.token_ratio))
-            if take >= max(1, self._demand.smallest_tokens):
+            take = max(int(PROBE_RATIO * supply.limit_tokens / supply.token_ratio), smallest)
+            take = min(take, self._left, self._cap, self._fits(supply))
+            if take >= smallest:
                 self._pull(supply, take, "probe")
 
-    def normal(self, *, is_due: bool, draw: float) -> None:
+    def normal(self, *, is_due: bool, linger_s: float, draw: float) -> None:
         """Slices, and the rest if it is due."""
         if self._demand.keeps_reserve:
             for supply in self._supplies:
                 self._room[supply.name] -= int(URGENT_RATIO * supply.limit_tokens)
         smallest = max(1, self._demand.smallest_tokens)
+        drained = self._drained(linger_s)
         heap = [
             (self._score(s), s.name, s)
             for s in self._supplies
-            if self._room[s.name] >= smallest * s.token_ratio
+            if s.name != drained and self._room[s.name] >= smallest and self._fits(s) >= smallest
         ]
         heapq.heapify(heap)
         while heap and self._left > 0:
             _, name, supply = heapq.heappop(heap)
-            fits = int(self._room[name] / supply.token_ratio)
+            fits = self._fits(supply)
             size = self._slice(supply, fits)
             take = min(size, self._left, fits)
-            if take < max(smallest, 1) or (take < CRUMB_RATIO * size and take < self._left):
+            if take < smallest or (take < CRUMB_RATIO * size and take < self._left):
                 continue
-            if take < size and take == self._left:
-                if not is_due:
-                    continue
-                if draw < EXPLORE_RATIO and heap:
-                    # the best one steps back; any other may get this one
-                    _, name, supply = heap[int(draw / EXPLORE_RATIO * len(heap))]
-                    take = min(take, int(self._room[name] / supply.token_ratio))
-                    self._pull(supply, take, "explore")
-                    return
-                self._pull(supply, take, "linger")
-            else:
-                self._pull(supply, take, "slice")
+            if take == self._left and take < size:
+                if is_due:
+                    self._rest(supply, take, heap, draw)
+                continue
+            self._pull(supply, take, "slice")
             heapq.heappush(heap, (self._score(supply), name, supply))
+
+    def _rest(
+        self, best: Supply, take: int, others: list[tuple[tuple[float, float, str], str, Supply]], draw: float
+    ) -> None:
+        """What has lingered goes to the best deployment, or now and then to another, to learn of it."""
+        if draw < EXPLORE_RATIO and others:
+            other = others[int(draw / EXPLORE_RATIO * len(others))][2]
+            if self._fits(other) >= take:
+                self._pull(other, take, "explore")
+                return
+        self._pull(best, take, "linger")
+
+    def _drained(self, linger_s: float) -> str:
+        """The deployment that takes nothing more until the largest head fits, if that has waited for long."""
+        demand = self._demand
+        if demand.largest_tokens == demand.smallest_tokens or not self._supplies:
+            return ""
+        if any(self._fits(s) >= demand.largest_tokens for s in self._supplies):
+            return ""
+        largest = max(self._supplies, key=lambda s: (s.limit_tokens, s.name))
+        patience_s = linger_s + DRAIN_RATIO * largest.residence_s
+        return largest.name if demand.largest_wait_s > patience_s else ""
+
+    def _fits(self, supply: Supply) -> int:
+        """Estimated tokens that go into the room; an empty deployment takes whatever its limit allows."""
+        room = self._room[supply.name]
+        if room == supply.limit_tokens:
+            return max(int(room / supply.token_ratio), min(room, self._demand.largest_tokens))
+        return int(room / supply.token_ratio)
 
     def _slice(self, supply: Supply, fits: int) -> int:
         size = slice_tokens(

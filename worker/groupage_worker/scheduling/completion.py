@@ -9,9 +9,33 @@ OVERDUE_RATIO: Final = 0.75
 """Least rest of a wait that is longer than the mean, as a share of its age (tuned in benchmarks/simulate.py)."""
 
 
+DOUBT_RATIO: Final = 0.9
+"""Share of its expected time that a deployment with a single observation is forgiven, times 1 / sqrt(2)."""
+
+
+NINE_OF_TEN: Final = 1.2816
+"""Standard normal value that nine of ten are below."""
+
+
 def expected_s(learned: Learned, tokens: float) -> float:
     """Expected time of a new batch of so many tokens, seconds."""
     return learned.overhead_s + run_s(learned, tokens)
+
+
+def cautious_s(learned: Learned, tokens: float) -> float:
+    """Time that nine of ten new batches of so many tokens keep within, seconds."""
+    return math.exp(learned.log_mean + NINE_OF_TEN * math.sqrt(learned.log_var)) + run_s(learned, tokens)
+
+
+def hoped_s(learned: Learned) -> float:
+    """Time of a batch there, less the doubt that few observations leave, seconds; 0 while there are none.
+
+    Whoever was seen least gets the benefit of the doubt, so that one unlucky batch does not rule a deployment out.
+    """
+    if not learned.batches:
+        return 0.0
+    typical = math.exp(learned.log_mean + learned.log_var / 2) + learned.run_s
+    return typical * (1 - DOUBT_RATIO / math.sqrt(learned.batches + 1))
 
 
 def run_s(learned: Learned, tokens: float) -> float:

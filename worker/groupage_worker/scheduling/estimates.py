@@ -16,7 +16,7 @@ SPREAD_PRIOR: Final = 0.01
 """Spread of ln(factor) from batch to batch before any was seen; a guess that fades with evidence."""
 
 SIGMAS: Final = 2.0
-"""A reservation covers so many spreads: about one batch in forty is larger than its reservation."""
+"""Reservations cover so many spreads of their sum."""
 
 MARGIN_MAX: Final = 0.25
 FACTOR_MIN: Final = 0.05
@@ -38,15 +38,18 @@ class TokenFactor:
     factor: float = 1.0
     variance: float = SPREAD_PRIOR**2
 
-    @property
-    def margin_ratio(self) -> float:
-        """Share on top of the factor that a single batch is reserved with; it shrinks as evidence grows."""
-        return min(MARGIN_MAX, SIGMAS * math.sqrt(self.variance) / math.sqrt(1 + self.batches))
+    def margin_ratio(self, in_flight: int = 1) -> float:
+        """Share on top of the factor that a batch is reserved with; it shrinks as evidence grows.
 
-    @property
-    def reserve_ratio(self) -> float:
+        Args:
+            in_flight: Batches among which the errors of single ones average out.
+        """
+        spread = math.sqrt(self.variance * (1 / (1 + self.batches) + 1 / max(1, in_flight)))
+        return min(MARGIN_MAX, SIGMAS * spread)
+
+    def reserve_ratio(self, in_flight: int = 1) -> float:
         """Tokens to reserve for an estimated one."""
-        return self.factor * (1 + self.margin_ratio)
+        return self.factor * (1 + self.margin_ratio(in_flight))
 
 
 def observe(known: TokenFactor, *, estimated: int, counted: int) -> TokenFactor:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 SLICES_START: Final = 16
-SLICES_MIN: Final = 12
+SLICES_MIN: Final = 14
 SLICES_MAX: Final = 64
 """A batch takes quota / slices (performance-details.md 2.3, 2026-11-20)."""
 
@@ -135,13 +135,14 @@ def learn(learned: Learned, ended: Ended) -> Learned:
     )
 
 
-def resliced(learned: Learned, waits_s: Sequence[float]) -> Learned:
+def resliced(learned: Learned, *, waits_s: Sequence[float], started: int) -> Learned:
     """Let the slice follow: a batch should run somewhat shorter than the service's own overhead for it.
 
     Args:
         learned: What is known; the size changes once enough batches of it have ended.
         waits_s: Of each batch in flight, how long it waited for its start, or has waited so far. Those that ended
             first are those that waited least: without the others the overhead would look too small.
+        started: How many of these have started.
 
     Returns:
         The same where nothing changes.
@@ -149,9 +150,8 @@ def resliced(learned: Learned, waits_s: Sequence[float]) -> Learned:
     n = learned.slice_batches
     if n < SLICE_BATCHES:
         return learned
-    overhead_s = learned.slice_overhead_s / n
-    if waits_s:
-        overhead_s = max(overhead_s, sum(waits_s) / len(waits_s))
+    # all the time that was waited, per wait that ended
+    overhead_s = (learned.slice_overhead_s + sum(waits_s)) / (n + started)
     wanted = learned.slice_run_s / n / (TARGET * max(1.0, overhead_s))
     if KEEP_BELOW <= wanted <= KEEP_ABOVE:
         wanted = 1.0

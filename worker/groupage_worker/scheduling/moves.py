@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from groupage_worker.scheduling.completion import expected_s, remaining_run_s, remaining_wait_s, run_s
+from groupage_worker.scheduling.completion import cautious_s, expected_s, remaining_run_s, remaining_wait_s, run_s
 from groupage_worker.scheduling.deadlines import late_ratio
 from groupage_worker.scheduling.learning import Learned
 
@@ -186,10 +186,12 @@ def _quickest(rooms: dict[str, Berth], flight: Flight, source: Berth) -> tuple[f
     """The best way to start over: the rest that it takes to be worth it, its time with the cancel, and where."""
     left = flight.tokens * (1 - flight.progress_ratio)
     best: tuple[float, float, Berth] | None = None
+    # what runs will end; what starts over draws a new wait, which may be a long one
+    estimate = cautious_s if flight.run_age_s and not source.is_stalled else expected_s
     for target in rooms.values():
         if target.room_tokens < flight.tokens:
             continue
-        over_s = CANCEL_S + expected_s(target.learned, left)
+        over_s = CANCEL_S + estimate(target.learned, left)
         is_same = target.name == source.name
         worth_s = max(over_s * (RESTART_RATIO if is_same else GAIN_RATIO), over_s + GAIN_S)
         if best is None or worth_s < best[0]:
