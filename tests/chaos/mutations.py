@@ -23,6 +23,7 @@ _PYTEST = ["-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:randomly", "-p", "no
 FINDERS: dict[str, list[str]] = {
     "scripts": [
         *_PYTEST,
+        "tests/chaos/test_guards.py",
         "tests/scripts",
         "tests/properties",
         "tests/producers/test_scripts.py",
@@ -165,7 +166,7 @@ MUTATIONS = (
         f"{_STAGES}/submitter.py",
         "if batch.uploads <= 1 and batch.runs <= 1:",
         "if True:",
-        ("stages", "sweep rude", "simulation"),
+        ("scripts", "stages", "sweep rude", "simulation"),
     ),
     Mutation(
         "the intent to create is committed first",
