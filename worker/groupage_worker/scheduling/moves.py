@@ -10,7 +10,13 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from groupage_worker.scheduling.completion import cautious_s, expected_s, remaining_run_s, remaining_wait_s, run_s
+from groupage_worker.scheduling.completion import (
+    cautious_s,
+    expected_s,
+    remaining_run_s,
+    remaining_wait_s,
+    run_s,
+)
 from groupage_worker.scheduling.deadlines import late_ratio
 from groupage_worker.scheduling.learning import Learned
 
