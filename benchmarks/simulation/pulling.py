@@ -1,30 +1,29 @@
 """Our policy, and fixed k: the product's own decision functions, fed with what the product will know."""
 
-import dataclasses
 import math
 from random import Random
 
 from groupage.contract import Priority
 from groupage_worker import quota as quotas
-from groupage_worker.quota import SharedLimit, usable_tokens
+from groupage_worker.quota import usable_tokens
 from groupage_worker.routing import (
     URGENT_RATIO,
     LaneDemand,
     Pull,
     Supply,
-    linger_s,
     plan_pulls,
     share_by_priority,
 )
 from groupage_worker.scheduling import circuit as circuits
-from groupage_worker.scheduling.circuit import Activity, Admission, Circuit, is_stalled
+from groupage_worker.scheduling.circuit import Admission, is_stalled
 from groupage_worker.scheduling.completion import hoped_s
 from groupage_worker.scheduling.estimates import TokenFactor, observe, pooled
-from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, Learned, learn, resliced
-from groupage_worker.scheduling.moves import Berth, Flight, plan_moves, plan_rescues
-from groupage_worker.states import RemoteStatus
+from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, learn, resliced
+from groupage_worker.scheduling.moves import Berth, plan_moves, plan_rescues
+from groupage_worker.scheduling.slices import linger_s
 from simulation.fleet import Batch, Fleet, Policy
 from simulation.loop import Alarm
+from simulation.sight import Known, activity_of, flight_of, waits
 from simulation.workload import Segment
 
 MARGIN = 0.97
@@ -35,22 +34,6 @@ FILE_TOKENS_MAX = int(190e6 / 4)
 QUOTA_PAUSE_S = 60.0
 KEEPS_RESERVE_S = 6 * 3_600.0
 """For so long after the last urgent request a share of each quota is kept for the next."""
-
-
-@dataclasses.dataclass(slots=True)
-class Known:
-    """What Redis will hold of one deployment."""
-
-    limit_tokens: int
-    learned: Learned = dataclasses.field(default_factory=Learned)
-    factor: TokenFactor = dataclasses.field(default_factory=TokenFactor)
-    circuit: Circuit = dataclasses.field(default_factory=Circuit)
-    shared: SharedLimit = dataclasses.field(default_factory=SharedLimit)
-    changed_at: float = 0.0
-    done_lines: int = 0
-    is_counting: bool = False
-    is_stalled: bool = False
-    held: list[Batch] = dataclasses.field(default_factory=list)
 
 
 class Pulling(Policy):
@@ -142,22 +125,11 @@ class Pulling(Policy):
         if done > known.done_lines or fleet.changed[region]:
             known.changed_at, known.is_stalled = fleet.now, False
         known.done_lines = done
-        self._watch(region)
-        self._alarm.set(fleet.now)
-
-    def _watch(self, region: int) -> None:
-        fleet, known = self._fleet, self._known[region]
-        activity = Activity(
-            name=str(region),
-            in_flight=len(fleet.live[region]),
-            silent_s=fleet.now - known.changed_at,
-            residence_s=known.learned.residence_s,
-            is_counting=known.is_counting,
-        )
-        peers = [fleet.now - k.changed_at for i, k in enumerate(self._known) if i != region]
-        if is_stalled(activity, min(peers, default=math.inf)):
+        silences = [fleet.now - k.changed_at for k in self._known]
+        if is_stalled(activity_of(fleet, region, known), min(silences[:region] + silences[region + 1 :])):
             known.is_stalled = True
             known.circuit = circuits.stalled(known.circuit, now_ms=_ms(fleet.now))
+        self._alarm.set(fleet.now)
 
     # what it decides
 
@@ -217,7 +189,7 @@ class Pulling(Policy):
     def _supply(self, i: int, known: Known, factor: TokenFactor) -> Supply:
         fleet = self._fleet
         if self._slices is None and known.learned.slice_batches >= SLICE_BATCHES:
-            waits_s, started = self._waits(i)
+            waits_s, started = waits(fleet, i)
             known.learned = resliced(known.learned, waits_s=waits_s, started=started)
         admission = known.circuit.admission(_ms(fleet.now))
         is_paused = bool(known.held) or admission is Admission.NOTHING
@@ -232,12 +204,6 @@ class Pulling(Policy):
             oldest_age_s=max((fleet.now - b.opened_at for b in fleet.live[i].values()), default=0.0),
             is_suspect=admission is Admission.PROBE,
         )
-
-    def _waits(self, region: int) -> tuple[list[float], int]:
-        """How long each batch in flight waited for its start, or has so far, and how many have started."""
-        remotes = [b.remote for b in self._fleet.live[region].values() if b.remote]
-        waits_s = [(r.in_progress_at or self._fleet.now) - r.created_at for r in remotes]
-        return waits_s, sum(1 for r in remotes if r.in_progress_at)
 
     def _open(self, pull: Pull) -> None:
         region = int(pull.deployment)
@@ -292,7 +258,7 @@ class Pulling(Policy):
     def _berth(self, i: int, room: int, batches: dict[str, Batch]) -> Berth:
         known, flights = self._known[i], []
         for batch in self._fleet.live[i].values():
-            if flight := self._flight(batch):
+            if flight := flight_of(self._fleet, batch, is_stalled=known.is_stalled):
                 batches[flight.batch] = batch
                 flights.append(flight)
         flights.sort(key=lambda f: -f.age_s)
@@ -304,31 +270,11 @@ class Pulling(Policy):
             kept_tokens=int(URGENT_RATIO * known.limit_tokens) if is_kept else 0,
             learned=known.learned,
             flights=flights,
+            urgent=sorted(
+                (f for f in flights if f.deadline_in_s < math.inf and not f.run_age_s),
+                key=lambda f: f.deadline_in_s,
+            ),
             is_stalled=known.is_stalled,
-        )
-
-    def _flight(self, batch: Batch) -> Flight | None:
-        """A batch as the last poll showed it, if it may be moved."""
-        remote, now = batch.remote, self._fleet.now
-        if remote is None or batch.target >= 0:
-            return None
-        run_age, progress = 0.0, 0.0
-        if remote.status is RemoteStatus.IN_PROGRESS:
-            run_age = now - remote.in_progress_at
-            progress = self._fleet.regions[batch.region].done_lines(remote) / remote.lines
-        elif remote.status is not RemoteStatus.VALIDATING and not self._known[batch.region].is_stalled:
-            return None
-        deadline = math.inf
-        if batch.is_urgent:
-            deadline = min(q.arrival[start] + q.deadline_s for q, start, _ in batch.segments) - now
-        return Flight(
-            batch=str(id(batch)),
-            tokens=batch.reserved,
-            age_s=now - batch.submitted_at,
-            run_age_s=run_age,
-            progress_ratio=progress,
-            moves=batch.moves,
-            deadline_in_s=deadline,
         )
 
 

@@ -81,6 +81,7 @@ class World:
         others_max: Its largest value.
         has_quota_headers: Whether creates tell the enqueued tokens of all users.
         horizon_s: When a run is given up.
+        fixed_requests: Requests per file of the policies that fix it.
     """
 
     name: str

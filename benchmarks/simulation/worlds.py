@@ -194,6 +194,8 @@ def quota_world(name: str, quota: int, *, mean: float, n: int, sigma: float = SI
         ],
         # what the service counts may be more than half above the estimate: no request shall exceed a whole quota
         workload=backlog(n, mean=mean, sigma=sigma, largest=min(200_000, int(quota * 0.65))),
+        # the same share of the quota as 5,000 requests are in the five worlds
+        fixed_requests=max(1, min(5_000, int(0.6 * quota / mean))),
     )
 
 
@@ -215,6 +217,7 @@ UNEQUAL = dataclasses.replace(
         for spec, q in zip(QUOTAS[2].regions, (15_000_000_000, 5_000_000, 30_000), strict=True)
     ],
     workload=backlog(50_000, mean=1_200, largest=100_000),
+    fixed_requests=2_500,
 )
 THIRTY = World(
     name="thirty",
@@ -230,6 +233,7 @@ THIRTY = World(
         for i, speed in ((i, SPEEDS[i % 3]) for i in range(30))
     ],
     workload=backlog(),
+    fixed_requests=500,
 )
 
 

@@ -109,6 +109,9 @@ class Simulation:
         self._memory: Memory = {}
         self._rng = random.Random(seed)
         self.weather: Weather = forecast(self._rng)
+        if travels:
+            # what is promised after time travel holds for as far back as remote files are kept
+            self.weather.groups["retention"]["remote_grace_s"] = 3_600.0
         self._clock = ManualClock()
         self._names = itertools.count(1)
         self._workers: list[Worker] = []
@@ -189,7 +192,7 @@ class Simulation:
     async def _hire(self) -> Worker:
         redis = connect(self._server.url)
         worker = Worker(f"w{next(self._names)}", Fleet(redis, self._emulator, self._settings, self._clock))
-        if self._travels and self._workers:
+        if self._travels and self.figures.steps:
             # it may well begin in a freeze
             await worker.fleet.pipeline.beat()
         else:

@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from groupage.contract import Priority
-
-SLICE_REQUESTS_MIN: Final = 10
-"""A slice holds at least this many average requests (performance.md, small quotas, 2026-11-20)."""
+from groupage_worker.scheduling.slices import SLICE_REQUESTS_MIN, slice_tokens
 
 RESERVED_RATIO: Final = 0.1
 """Share of each batch that lower priorities keep while a higher one has a backlog, so that none starves."""
@@ -34,11 +32,6 @@ EXPLORE_RATIO: Final = 0.05
 
 DRAIN_RATIO: Final = 2.0
 """A request that fits no room waits for so many residences before a deployment is drained for it."""
-
-LINGER_RATIO: Final = 0.05
-LINGER_MIN_S: Final = 10.0
-LINGER_MAX_S: Final = 300.0
-"""Linger: a share of the best expected completion, in bounds (performance-details.md 2.6, 2026-11-20)."""
 
 URGENT_SLICES: Final = 128
 """On a busy deployment urgent requests go in batches of quota / this: where running batches share its speed evenly,
@@ -119,26 +112,6 @@ class Pull:
     reserve_tokens: int
     reason: str
     is_urgent: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class FileLimits:
-    """What one input file may hold."""
-
-    lines: int
-    file_bytes: int
-
-
-def slice_tokens(limit_tokens: int, *, slices: int, mean_tokens: float, largest_tokens: int) -> int:
-    """Tokens of one slice of a quota: a share of it, but never a crumb and never less than the head request."""
-    wanted = max(limit_tokens // slices, math.ceil(SLICE_REQUESTS_MIN * mean_tokens), largest_tokens)
-    return min(limit_tokens, max(1, wanted))
-
-
-def linger_s(residences_s: Sequence[float]) -> float:
-    """How long a part-full batch waits for more, given the mean times of the deployments that are known."""
-    best = min((r for r in residences_s if r > 0), default=0.0)
-    return min(LINGER_MAX_S, max(LINGER_MIN_S, LINGER_RATIO * best))
 
 
 def plan_pulls(
@@ -280,12 +253,10 @@ class _Plan:
         return int(room / supply.token_ratio)
 
     def _slice(self, supply: Supply, fits: int) -> int:
-        size = slice_tokens(
-            int(supply.limit_tokens / supply.token_ratio),
-            slices=supply.slices or self._slices,
-            mean_tokens=self._mean,
-            largest_tokens=min(self._demand.largest_tokens, fits),
-        )
+        largest = min(self._demand.largest_tokens, fits)
+        limit = max(int(supply.limit_tokens / supply.token_ratio), largest)
+        slices = supply.slices or self._slices
+        size = slice_tokens(limit, slices=slices, mean_tokens=self._mean, largest_tokens=largest)
         return min(size, self._cap)
 
     def _score(self, supply: Supply) -> tuple[float, float, str]:

@@ -71,6 +71,7 @@ class Berth:
         room_tokens: What it could take now; 0 when it is paused or its circuit is open.
         kept_tokens: What of that is kept for urgent requests.
         flights: Batches there that may be moved, oldest first.
+        urgent: The urgent ones of them that wait, the earliest deadline first.
         is_stalled: Nothing moves there.
     """
 
@@ -80,6 +81,7 @@ class Berth:
     learned: Learned
     kept_tokens: int = 0
     flights: Sequence[Flight] = ()
+    urgent: Sequence[Flight] = ()
     is_stalled: bool = False
 
 
@@ -134,19 +136,22 @@ def plan_rescues(berths: Sequence[Berth]) -> list[Move]:
     Returns:
         Moves, the most urgent first.
     """
-    urgent = (
-        sorted(
-            (flight.deadline_in_s, flight.batch, flight, berth)
+    each = max(1, LOOKED_AT // max(1, sum(1 for b in berths if b.urgent)))
+    urgent = heapq.nsmallest(
+        LOOKED_AT,
+        (
+            (flight.deadline_in_s, berth.name, flight.batch, flight, berth)
             for berth in berths
-            for flight in berth.flights
-            if flight.deadline_in_s < math.inf and flight.moves < MOVES_MAX and not flight.run_age_s
-        )
-        if any(f.deadline_in_s < math.inf for b in berths for f in b.flights)
-        else []
+            for flight in berth.urgent[:each]
+            if flight.moves < MOVES_MAX
+        ),
+        key=lambda c: c[:3],
     )
+    if not urgent:
+        return []
     rooms = {b.name: b for b in berths if b.room_tokens > 0 and not b.is_stalled}
     moves: list[Move] = []
-    for within_s, _, flight, berth in urgent[:LOOKED_AT]:
+    for within_s, _, _, flight, berth in urgent:
         stays = late_ratio(berth.learned, flight.tokens, within_s=within_s, age_s=flight.age_s)
         if berth.is_stalled:
             stays = 1.0
@@ -155,7 +160,7 @@ def plan_rescues(berths: Sequence[Berth]) -> list[Move]:
         rated = [
             (late_ratio(t.learned, flight.tokens, within_s=within_s - CANCEL_S), t.name)
             for t in rooms.values()
-            if t is not berth and t.name != berth.name and t.room_tokens >= flight.tokens
+            if t.name != berth.name and t.room_tokens >= flight.tokens
         ]
         if not rated:
             continue

@@ -1,0 +1,126 @@
+"""Figures of many runs -> tables in Markdown, and what they say about the issue's targets."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from simulation.policies import OURS, SAMPLE
+from simulation.runs import Figures
+
+Results = Mapping[str, Mapping[str, Sequence[Figures]]]
+"""World -> policy -> one run per seed."""
+
+
+def mean(runs: Sequence[Figures], value: Callable[[Figures], float]) -> float:
+    """Mean over the seeds, without those that have no such figure; NaN if none has."""
+    values = [v for v in map(value, runs) if not math.isnan(v)]
+    return statistics.fmean(values) if values else math.nan
+
+
+def ratio_all(runs: Sequence[Figures]) -> float:
+    """Makespan / bound."""
+    return mean(runs, lambda r: r.all_s / r.bound_s)
+
+
+def ratio_most(runs: Sequence[Figures]) -> float:
+    """Time of 99 % / bound."""
+    return mean(runs, lambda r: r.most_s / r.bound_s)
+
+
+def world_table(policies: Mapping[str, Sequence[Figures]]) -> str:
+    """One world: a row per policy."""
+    head = (
+        "| policy | all / bound | 99 % / bound | p50 h | p95 h | p99 h | occupancy | refusals / batch "
+        "| calls / request | batches | moves |\n|" + "---|" * 11
+    )
+    rows = [head]
+    for name, runs in policies.items():
+        unfinished = max(r.unfinished for r in runs)
+        cells = [
+            f"{name} ({unfinished:,} never done)" if unfinished else name,
+            f"{ratio_all(runs):.3f}",
+            f"{ratio_most(runs):.3f}",
+            *(
+                f"{mean(runs, f) / 3600:.2f}"
+                for f in (lambda r: r.p50_s, lambda r: r.p95_s, lambda r: r.p99_s)
+            ),
+            _cell(mean(runs, lambda r: r.occupancy_ratio)),
+            _cell(mean(runs, lambda r: r.refusal_ratio)),
+            f"{mean(runs, lambda r: r.calls_per_request):.3f}",
+            f"{mean(runs, lambda r: r.batches):,.0f}",
+            f"{mean(runs, lambda r: r.moves):.0f}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def producer_table(policies: Mapping[str, Sequence[Figures]]) -> str:
+    """Latencies and misses by producer, with fairness between the bulk loads; empty for a single producer."""
+    names = list(next(iter(policies.values()))[0].producers)
+    has_misses = any(p.missed_ratio for runs in policies.values() for r in runs for p in r.producers.values())
+    if len(names) == 1 and not has_misses:
+        return ""
+    head = "| policy | Jain |" + "".join(f" {n}: p50 h | p95 h | missed |" for n in names)
+    rows = [head + "\n|---|---|" + "---|" * 3 * len(names)]
+    for policy, runs in policies.items():
+        cells = [policy, f"{mean(runs, lambda r: r.jain):.3f}"]
+        for name in names:
+            cells += [
+                f"{statistics.fmean(r.producers[name].p50_s for r in runs) / 3600:.2f}",
+                f"{statistics.fmean(r.producers[name].p95_s for r in runs) / 3600:.2f}",
+                f"{100 * missed(runs, name):.1f} %",
+            ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def missed(runs: Sequence[Figures], producer: str) -> float:
+    """Share of a producer's requests that came after their deadline."""
+    return statistics.fmean(r.producers[producer].missed_ratio for r in runs)
+
+
+def summary(results: Results) -> str:
+    """Makespan / bound and (99 % / bound), a row per policy, a column per world."""
+    worlds = list(results)
+    policies = list(dict.fromkeys(p for by_policy in results.values() for p in by_policy))
+    rows = ["| policy | " + " | ".join(worlds) + " |", "|---|" + "---|" * len(worlds)]
+    for policy in policies:
+        cells = []
+        for world in worlds:
+            runs = results[world].get(policy)
+            cells.append(f"{ratio_all(runs):.2f} ({ratio_most(runs):.2f})" if runs else "")
+        rows.append(f"| {policy} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def best_k(
+    policies: Mapping[str, Sequence[Figures]], value: Callable[[Sequence[Figures]], float]
+) -> tuple[float, str]:
+    """The best fixed k of a world by some measure, and its name; NaN without any."""
+    rated = [(value(runs), name) for name, runs in policies.items() if name.startswith("k=")]
+    return min(rated, default=(math.nan, ""))
+
+
+def against_best(results: Results) -> str:
+    """Ours against the best fixed k of each world, the sample and the bound."""
+    rows = [
+        "| world | 99 % / best k | all / best k | all / sample | all / bound | occupancy |",
+        "|---|---|---|---|---|---|",
+    ]
+    for world, policies in results.items():
+        ours = policies.get(OURS)
+        if not ours:
+            continue
+        most, most_k = best_k(policies, ratio_most)
+        whole, whole_k = best_k(policies, ratio_all)
+        sample = ratio_all(policies[SAMPLE]) if SAMPLE in policies else math.nan
+        rows.append(
+            f"| {world} | {_cell(ratio_most(ours) / most)} ({most_k}) | {_cell(ratio_all(ours) / whole)} ({whole_k}) "
+            f"| {_cell(ratio_all(ours) / sample)} | {ratio_all(ours):.3f} "
+            f"| {_cell(mean(ours, lambda r: r.occupancy_ratio))} |"
+        )
+    return "\n".join(rows)
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"

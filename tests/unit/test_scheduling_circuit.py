@@ -1,0 +1,103 @@
+"""Circuits, stalls, and quotas that others use as well."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groupage_worker import quota
+from groupage_worker.quota import SharedLimit
+from groupage_worker.scheduling import circuit as circuits
+from groupage_worker.scheduling.circuit import (
+    OPEN_FIRST_S,
+    OPEN_MAX_S,
+    SILENT_MIN_S,
+    Activity,
+    Admission,
+    Circuit,
+    is_stalled,
+)
+
+NOW = 1_000_000
+
+
+def fail(circuit: Circuit, now_ms: int, created_at_ms: int | None = None) -> Circuit:
+    return circuits.failed(
+        circuit,
+        now_ms=now_ms,
+        created_at_ms=now_ms if created_at_ms is None else created_at_ms,
+        reason="internal",
+    )
+
+
+def test_two_failures_open_and_a_probe_closes() -> None:
+    """One failure may be chance; the second stops new work, then one probe goes, and its success ends it."""
+    once = fail(Circuit(), NOW)
+    assert once.admission(NOW) is Admission.ALL
+    opened = fail(once, NOW + 1)
+    assert opened.admission(NOW + 1) is Admission.NOTHING
+    later = NOW + 2 + int(OPEN_FIRST_S * 1000)
+    assert opened.admission(later) is Admission.PROBE
+    probing = circuits.probed(opened, now_ms=later)
+    assert probing.admission(later + 1) is Admission.NOTHING
+    assert circuits.completed().admission(later + 2) is Admission.ALL
+
+
+def test_a_region_that_fails_all_its_batches_gets_one_strike() -> None:
+    """Batches that were created before the circuit opened do not open it again."""
+    opened = fail(fail(Circuit(), NOW), NOW)
+    for _ in range(20):
+        assert fail(opened, NOW + 5, created_at_ms=NOW - 60_000) == opened
+
+
+@given(probes=st.integers(0, 40))
+def test_failed_probes_double_the_pause(probes: int) -> None:
+    """Each failed probe waits twice as long for the next, up to the longest pause."""
+    now, circuit = NOW, fail(fail(Circuit(), NOW), NOW)
+    for n in range(probes):
+        now = circuit.until_ms
+        circuit = fail(circuits.probed(circuit, now_ms=now), now)
+        assert circuit.until_ms - now == int(min(OPEN_MAX_S, OPEN_FIRST_S * 2 ** (n + 1)) * 1000)
+        assert circuit.probe_at_ms == 0
+
+
+def test_a_stall_opens_once() -> None:
+    """The watchdog's finding opens a circuit and does not prolong one that is open."""
+    opened = circuits.stalled(Circuit(), now_ms=NOW)
+    assert opened.admission(NOW) is Admission.NOTHING
+    assert circuits.stalled(opened, now_ms=NOW + 9) is opened
+
+
+def activity(*, silent_s: float, is_counting: bool = False, in_flight: int = 3) -> Activity:
+    return Activity(
+        name="a", in_flight=in_flight, silent_s=silent_s, residence_s=3_000.0, is_counting=is_counting
+    )
+
+
+def test_silence_is_judged_against_peers_and_habit() -> None:
+    """Silence is a stall when it is long for this deployment, something is there, and others do move."""
+    assert is_stalled(activity(silent_s=6_001.0), 60.0)
+    assert not is_stalled(activity(silent_s=5_999.0), 60.0)
+    assert is_stalled(activity(silent_s=SILENT_MIN_S + 1, is_counting=True), 60.0)
+    assert not is_stalled(activity(silent_s=10**6), SILENT_MIN_S + 1)
+    assert not is_stalled(activity(silent_s=10**6, in_flight=0), 60.0)
+
+
+def test_a_refusal_caps_and_success_beyond_uncaps() -> None:
+    """After a refusal no more is held than then, for a while; whatever is accepted beyond that ends the belief."""
+    capped = quota.refused(SharedLimit(), held_tokens=600, now_ms=NOW, first_s=60.0)
+    assert capped.limit_tokens(1_000, NOW) == 600
+    assert capped.limit_tokens(500, NOW) == 500
+    assert capped.limit_tokens(1_000, NOW + 60_000) == 1_000
+    assert quota.accepted(capped, held_tokens=600) is capped
+    freed = quota.accepted(capped, held_tokens=601)
+    assert freed.limit_tokens(1_000, NOW) == 1_000
+
+
+@given(held=st.lists(st.integers(0, 10**9), max_size=30), usable=st.integers(1, 10**9))
+def test_refusals_never_raise_a_limit(held: list[int], usable: int) -> None:
+    """Whatever is refused, the limit stays within the quota, and a belief lasts at most five minutes."""
+    shared, now = SharedLimit(), NOW
+    for tokens in held:
+        shared = quota.refused(shared, held_tokens=tokens, now_ms=now, first_s=60.0)
+        assert 0 <= shared.limit_tokens(usable, now) <= usable
+        assert 60_000 <= shared.until_ms - now <= 300_000
+        now = shared.until_ms

@@ -1,0 +1,56 @@
+"""How many tokens the service counts for one that we estimate."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groupage_worker.scheduling.estimates import FACTOR_MAX, FACTOR_MIN, TokenFactor, observe, pooled
+
+COUNTS = st.integers(0, 10**9)
+
+
+def learned(counted: float, *, batches: int, noise: float = 0.0) -> TokenFactor:
+    rng, known = Random(3), TokenFactor()
+    for _ in range(batches):
+        known = observe(
+            known, estimated=100_000, counted=int(100_000 * counted * rng.lognormvariate(0, noise))
+        )
+    return known
+
+
+@pytest.mark.parametrize("bias", [0.7, 1.0, 1.35])
+def test_a_bias_is_learned_at_once(bias: float) -> None:
+    """One batch tells the factor; its margin fades as evidence grows."""
+    assert learned(bias, batches=1).factor == pytest.approx(bias)
+    few, many = learned(bias, batches=2, noise=0.01), learned(bias, batches=40, noise=0.01)
+    assert many.factor == pytest.approx(bias, rel=0.03)
+    assert many.margin_ratio(10_000) < few.margin_ratio(10_000) < 0.05
+    assert many.reserve_ratio(10_000) > many.factor
+
+
+def test_few_batches_in_flight_need_more_margin() -> None:
+    """Errors of single batches average out over those in flight, so that small quotas keep a larger margin."""
+    known = learned(1.0, batches=30, noise=0.05)
+    assert known.margin_ratio(1) > 2 * known.margin_ratio(16)
+
+
+def test_a_new_deployment_borrows_from_its_peers() -> None:
+    """What was never used starts with the mean of the lane's others, and keeps its own once it has one."""
+    known = pooled(TokenFactor(), [learned(1.4, batches=5), TokenFactor()])
+    assert known.factor == pytest.approx(1.4)
+    assert known.batches == 0
+    own = learned(0.8, batches=1)
+    assert pooled(own, [learned(1.4, batches=5)]) is own
+    assert pooled(TokenFactor(), []) == TokenFactor()
+
+
+@given(seen=st.lists(st.tuples(COUNTS, COUNTS), max_size=30), in_flight=st.integers(0, 100))
+def test_no_count_breaks_the_factor(seen: list[tuple[int, int]], in_flight: int) -> None:
+    """Whatever `usage` says, factor and margin keep their bounds."""
+    known = TokenFactor()
+    for estimated, counted in seen:
+        known = observe(known, estimated=estimated, counted=counted)
+    assert FACTOR_MIN * 0.999 <= known.factor <= FACTOR_MAX * 1.001
+    assert 0 <= known.margin_ratio(in_flight) <= 0.25
