@@ -380,3 +380,41 @@ async def test_many_runs_of_a_step_at_once_are_one(fleet: Fleet) -> None:
     assert summary.billed == {f"{PRODUCER}:{name}": 1 for name in ids}
     await let_pass(fleet, 3 * HOUR_S, step_s=600)
     assert fleet.emulator.journal.summary().open_files == {}
+
+
+async def test_a_batch_that_ends_its_workers_is_taken_apart(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request that kills whoever builds its file is found and set aside; the others are answered meanwhile."""
+    ids = await fleet.submit(16)
+    deaths = 0
+    read = fleet.requests.payloads
+
+    async def deadly(lane: str, batch: str, names: list[bytes]) -> object:
+        nonlocal deaths
+        if any(name.endswith(ids[5].encode()) for name in names):
+            deaths += 1
+            raise DiedError
+        return await read(lane, batch, names)
+
+    monkeypatch.setattr(fleet.requests, "payloads", deadly)
+
+    async def only_one_is_open() -> bool:
+        return (await fleet.requests.load(LANE)).counters["open_requests"] == 1
+
+    for _ in range(4_000):
+        try:
+            await fleet.run_due()
+        except DiedError:
+            await fleet.advance(6)
+            continue
+        if await only_one_is_open():
+            break
+        await fleet.advance(5)
+    assert deaths < 30
+    replies = await fleet.replies()
+    assert {name: reply.status for name, reply in replies.items()} == {
+        name: Status.SUCCEEDED for name in ids if name != ids[5]
+    }
+    (aside,) = [batch for batch in await fleet.open_batches() if batch.state is BatchState.QUARANTINED]
+    assert aside.last_error == "poisoned"

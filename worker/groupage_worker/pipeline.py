@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from redis.exceptions import RedisError
 
+from groupage_worker import poison
 from groupage_worker.errors import FenceLost, RegionUnavailable, Transient, WorkerError
 from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
@@ -146,7 +147,7 @@ class Pipeline:
                     "pipeline.not_in_settings", batch=batch.id, lane=batch.lane, deployment=batch.deployment
                 )
                 return await self._leave_to_others(batch.step, heavy=heavy)
-            move = await self._act(batch)
+            move = self._spare(batch) or await self._act(batch)
             try:
                 await context.batches.commit(batch, move)
             except FenceLost:
@@ -163,6 +164,14 @@ class Pipeline:
                 return None
             if move.after_s > 0:
                 return move.after_s
+
+    def _spare(self, batch: Batch) -> Move | None:
+        """Put off or take apart a batch whose steps end their workers."""
+        move = poison.spare(batch)
+        if move:
+            log.error("pipeline.cut_short", batch=batch.id, state=batch.state.value, runs=batch.runs)
+            self._context.metrics.worker_error(batch.state.value, poison.CODE)
+        return move
 
     def _is_known(self, batch: Batch) -> bool:
         settings = self._context.settings

@@ -86,7 +86,7 @@ LEGAL: Final[dict[BatchState, frozenset[BatchState]]] = {
         },
     ),
     _S.DELIVERING: frozenset({_S.DELIVERING, _S.CLEANING}),
-    _S.SPLITTING: frozenset({_S.SPLITTING, _S.SEALED, _S.CLEANING}),
+    _S.SPLITTING: frozenset({_S.SPLITTING, _S.SEALED, _S.CLEANING, _S.QUARANTINED}),
     _S.REQUEUEING: frozenset({_S.REQUEUEING, _S.CLEANING}),
     _S.CLEANING: frozenset({_S.CLEANING, _S.CLOSED, _S.DELIVERING}),
     _S.QUARANTINED: frozenset({_S.QUARANTINED, _S.CLEANING}),

@@ -107,14 +107,19 @@ async def _resolve(_context: Context, _batch: Batch, verdict: Verdict) -> Move:
 
 
 async def _quarantine(_context: Context, batch: Batch, verdict: Verdict) -> Move:
+    """Nobody knows what this refusal means."""
+    return set_aside(batch, verdict.code)
+
+
+def set_aside(batch: Batch, code: str) -> Move:
     """Keep everything; nothing is enqueued at the service, so the quota is free."""
-    log.error("consequences.quarantined", batch=batch.id, code=verdict.code)
+    log.error("consequences.quarantined", batch=batch.id, code=code)
     return Move(
         state=BatchState.QUARANTINED,
         after_s=QUARANTINE_LOOK_S,
-        fields={"last_error": verdict.code},
+        fields={"last_error": code},
         reservation=RELEASE,
-        reason=verdict.code,
+        reason=code,
     )
 
 

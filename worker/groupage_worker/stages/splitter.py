@@ -13,7 +13,9 @@ from groupage.scripts import Settlement
 from groupage_worker.errors import NotFound, Rejected
 from groupage_worker.jsonl import LineSplitter, custom_id_of
 from groupage_worker.models import RELEASE, Batch, Move
+from groupage_worker.poison import CODE
 from groupage_worker.results import error_reply
+from groupage_worker.stages.consequences import set_aside
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState
 
@@ -35,6 +37,9 @@ class Splitter:
         owed = await self._context.requests.owed(batch.lane, batch.id)
         if not batch.suspects and not batch.cut:
             if len(owed) <= 1:
+                if batch.last_error == CODE:
+                    # nothing says that this request is wrong: a person decides, or its deadline
+                    return set_aside(batch, "poisoned")
                 return await self._convict(batch, owed)
             return Move(state=BatchState.SPLITTING, fields=await self._decide(batch, owed), reason="decided")
         suspects = set(batch.suspects.encode().split())
@@ -46,6 +51,8 @@ class Splitter:
             deployment=batch.deployment,
             state=BatchState.SEALED,
             fence=0,
+            # a code of the service must not look as if it had come twice, but what ended workers will again
+            last_error=CODE if batch.last_error == CODE else "",
         )
         tokens = await self._context.requests.owed_tokens(batch.lane, batch.id, leaving)
         await self._context.batches.split(batch, child, tokens=tokens)

@@ -85,6 +85,7 @@ class BatchStore:
             "state_at_ms": now,
             "tokens": tokens,
             "parent": parent.id,
+            "last_error": child.last_error,
             "epoch": parent.epoch,
         }
         return bool(
