@@ -24,7 +24,8 @@ class Batch:
         attempt: Which remote batch this is the record of, counted from 1.
         fence: Holder's number; a commit with an older one is refused.
         runs: Begins of this state without a commit, this one included; above 1 a step was cut short before.
-        spared_runs: What `runs` was when the step was last put off for being cut short too often (`poison`).
+        deaths: Those of `runs` before this one that ended without a word: killed, or cut off from Redis.
+        spared_deaths: What `deaths` was when the step was last put off for them (`poison`).
         uploads: Uploads begun for this batch; above 1 an older file may exist.
         retries: Errors in a row on the way out of this state; an intent's state carries them on.
         misses: Looks in a row that did not find the remote batch.
@@ -44,7 +45,8 @@ class Batch:
     state: BatchState
     fence: int
     runs: int = 1
-    spared_runs: int = 0
+    deaths: int = 0
+    spared_deaths: int = 0
     attempt: int = 1
     uploads: int = 0
     retries: int = 0

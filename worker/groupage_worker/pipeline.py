@@ -169,7 +169,7 @@ class Pipeline:
         """Put off or take apart a batch whose steps end their workers."""
         move = poison.spare(batch)
         if move:
-            log.error("pipeline.cut_short", batch=batch.id, state=batch.state.value, runs=batch.runs)
+            log.error("pipeline.cut_short", batch=batch.id, state=batch.state.value, runs=batch.deaths)
             self._context.metrics.worker_error(batch.state.value, poison.CODE)
         return move
 

@@ -13,7 +13,7 @@ local fence, name, where, at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('HGET', batch, 'fence') ~= fence then
   return 0
 end
-redis.call('HSET', batch, 'runs', 0, unpack(ARGV, 8))
+redis.call('HSET', batch, 'runs', 0, 'deaths', 0, unpack(ARGV, 8))
 if where ~= 'light' then redis.call('ZREM', light, name) end
 if where ~= 'heavy' then redis.call('ZREM', heavy, name) end
 if where ~= 'none' then

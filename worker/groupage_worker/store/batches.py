@@ -14,6 +14,10 @@ from groupage_worker.store.client import RedisClient
 PAGE = 500
 """Names per look at a due set."""
 
+DEATH_MS = 3_000
+"""A begin without a commit that is older was a death: a step that is only run twice at once, or that lost Redis for a
+moment, comes again sooner, and a killed worker's after its lease of six seconds."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentState:
@@ -125,7 +129,7 @@ class BatchStore:
 
     async def begin(self, batch: str) -> Batch | None:
         """Take the fence of a batch; None if it has no record."""
-        flat = await self._begin(self._redis, [keys.batch(batch)], [])
+        flat = await self._begin(self._redis, [keys.batch(batch)], [self._clock.now_ms(), DEATH_MS])
         if not flat:
             return None
         record = {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}
@@ -248,6 +252,18 @@ class BatchStore:
     async def absolve(self, deployment: str) -> None:
         """Forget pauses and strikes: the deployment took a batch."""
         await self._redis.hdel(keys.deployment(deployment), "paused_until_ms", "strikes", "reason")
+
+    async def note_files(self, region: str, files: int) -> None:
+        """Keep how many input files a resource holds."""
+        await self._note(self._redis, [keys.region(region)], ["files", files])
+
+    async def files(self, regions: Iterable[str]) -> dict[str, int | None]:
+        """Input files by region, as last counted; None where nobody has counted yet."""
+        return {
+            name: None if count is None else int(count)
+            for name in regions
+            for count in [await self._redis.hget(keys.region(name), "files")]
+        }
 
     async def reservations(self, deployment: str) -> dict[str, int]:
         """`batch:attempt` -> reserved tokens."""
