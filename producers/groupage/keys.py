@@ -91,3 +91,8 @@ def quota(deployment: str) -> str:
 def deployment(name: str) -> str:
     """Control, hash: what was learned of a deployment: pause, failures in a row, factors. No TTL."""
     return f"{LAYOUT}:deployment:{name}"
+
+
+def region(name: str) -> str:
+    """Control, hash: `files`, what the last sweep counted at a region. No TTL."""
+    return f"{LAYOUT}:region:{name}"

@@ -1,6 +1,7 @@
 """Metrics: names, units, questions, closed label sets."""
 
 import dataclasses
+import inspect
 import re
 
 import pytest
@@ -9,13 +10,21 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from groupage.contract import Status
+from groupage_worker import pipeline
 from groupage_worker.azure.faults import Op
 from groupage_worker.azure.records import CallRecord
 from groupage_worker.azure.verdicts import ROWS
 from groupage_worker.collector import FleetCollector
 from groupage_worker.labels import CODES, OTHER, code_label, outcome_label
-from groupage_worker.metrics import LINE_OUTCOMES, Metrics
-from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
+from groupage_worker.metrics import LINE_OUTCOMES, STEP_OUTCOMES, Metrics
+from groupage_worker.snapshot import (
+    BatchesSnapshot,
+    DeploymentSnapshot,
+    LaneSnapshot,
+    MemorySnapshot,
+    RegionSnapshot,
+    Snapshot,
+)
 from groupage_worker.stages.delivery import Tally
 from groupage_worker.states import BatchState
 
@@ -52,12 +61,16 @@ NAMES = {
     *("groupage_snapshot_age_seconds", "groupage_spool_bytes", "groupage_step_lateness_seconds"),
     *("groupage_step_seconds", "groupage_steps", "groupage_used_tokens", "groupage_wakeups_recreated"),
     "groupage_worker_errors",
+    *("groupage_batches_oldest_age_seconds", "groupage_lane_deadline_seconds"),
+    *("groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
+    *("groupage_redis_limit_bytes", "groupage_redis_used_bytes"),
+    *("groupage_region_files", "groupage_region_files_limit"),
 }
 """Every metric; dashboards and alerts may use these, a counter with `_total` behind."""
 
 LABELS = {
     *("lane", "deployment", "region", "state", "from_state", "to_state", "reason", "status", "op", "outcome"),
-    *("error_code", "next", "phase", "direction", "kind", "where", "code"),
+    *("error_code", "next", "phase", "direction", "kind", "where", "code", "role", "producer"),
 }
 
 
@@ -81,10 +94,15 @@ def fleet(clock):
                     oldest_waiting_age_s=1.5,
                     submitted_total=11,
                     settled={Status.SUCCEEDED: 4},
+                    deadline_s=3_600.0,
+                    unbalanced_requests=2,
+                    producers={"shop": 5},
                 ),
             },
             deployments={"mini": DeploymentSnapshot(limit_tokens=100, reserved_tokens=60, is_paused=True)},
-            batches={("chat", "mini", BatchState.SUBMITTED): 2},
+            regions={"eastus": RegionSnapshot(files=450, files_max=500), "openai": RegionSnapshot()},
+            memory={"data": MemorySnapshot(used_bytes=70, limit_bytes=100)},
+            batches={("chat", "mini", BatchState.SUBMITTED): BatchesSnapshot(count=2, oldest_age_s=90.0)},
         ),
     )
     return collector
@@ -110,7 +128,7 @@ def touch_everything(metrics: Metrics) -> None:
     metrics.call(CallRecord(op=Op.CREATE, region="eastus", status=201, error_code=None, seconds=0.2))
     metrics.tokens_used("chat", "mini", "input", 10)
     metrics.cost("chat", "mini", "spent", 0.5)
-    metrics.step("submitted", "stayed", 0.1)
+    metrics.step("submitted", "idle", 0.1)
     metrics.step_lateness(0.1)
     metrics.fence_lost()
     metrics.wakeups_recreated(2)
@@ -236,7 +254,31 @@ def test_the_fleet_is_shown(fleet, clock):
     assert value("groupage_lane_settled_requests_total", {"lane": "chat", "status": "succeeded"}) == 4
     assert value("groupage_deployment_reserved_tokens", {"deployment": "mini"}) == 60
     assert value("groupage_deployment_paused", {"deployment": "mini"}) == 1
-    assert value("groupage_batches", {"lane": "chat", "deployment": "mini", "state": "submitted"}) == 2
+    where = {"lane": "chat", "deployment": "mini", "state": "submitted"}
+    assert (value("groupage_batches", where), value("groupage_batches_oldest_age_seconds", where)) == (2, 90)
+    assert value("groupage_lane_unbalanced_requests", {"lane": "chat"}) == 2
+    assert value("groupage_lane_deadline_seconds", {"lane": "chat"}) == 3_600
+    assert value("groupage_producer_open_requests", {"lane": "chat", "producer": "shop"}) == 5
+    assert value("groupage_redis_used_bytes", {"role": "data"}) == 70
+    assert value("groupage_redis_limit_bytes", {"role": "data"}) == 100
+
+
+def test_files_of_a_region_are_shown_once_counted(fleet):
+    """A region's files and their cap are shown where they are known, and not as zeros where they are not."""
+    registry = CollectorRegistry()
+    registry.register(fleet)
+    value = registry.get_sample_value
+    assert value("groupage_region_files", {"region": "eastus"}) == 450
+    assert value("groupage_region_files_limit", {"region": "eastus"}) == 500
+    assert value("groupage_region_files", {"region": "openai"}) is None
+    assert value("groupage_region_files_limit", {"region": "openai"}) is None
+
+
+def test_every_outcome_of_a_step_has_its_word(metrics):
+    """The outcomes that the pipeline reports are shown by their own words, so that failures can be told from idling."""
+    source = inspect.getsource(pipeline)
+    said = set(re.findall(r'outcome = "(\w+)"', source)) | {"idle"}
+    assert said == STEP_OUTCOMES
 
 
 def test_no_fleet_before_the_first_snapshot(clock):

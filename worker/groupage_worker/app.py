@@ -18,6 +18,7 @@ from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
 from groupage_worker.endings import cancel_all
+from groupage_worker.endpoints import files_max
 from groupage_worker.errors import ConfigurationError
 from groupage_worker.fleet import (
     LeasedWorker,
@@ -228,14 +229,18 @@ class App:
         self._is_full = is_full
 
     async def _observe(self, collector: FleetCollector) -> None:
+        settings = self._settings
+        has_expiry = settings.submit.expires_after_s is not None
         collector.update(
             await take_snapshot(
                 self._control,
-                self._batches,
-                self._requests,
+                self._data,
+                batches=self._batches,
+                requests=self._requests,
                 clock=self._clock,
-                lanes=list(self._settings.lanes),
+                lanes={name: lane.deadline_s for name, lane in settings.lanes.items()},
                 limits=self._limits(),
+                files_max={n: files_max(r, has_expiry=has_expiry) for n, r in settings.regions.items()},
             )
         )
 

@@ -16,6 +16,7 @@ _LANE_GAUGES = (
     ("open_bytes", "How large are the bodies of open requests, in the whole fleet?"),
     ("waiting_requests", "How many open requests are in no batch yet, in the whole fleet?"),
     ("waiting_tokens", "How many estimated tokens wait for a batch, in the whole fleet?"),
+    ("unbalanced_requests", "How many accepted requests are neither open nor settled?"),
 )
 _DEPLOYMENT_GAUGES = (
     ("limit_tokens", "How many enqueued tokens may the fleet reserve at this deployment?"),
@@ -49,14 +50,9 @@ class FleetCollector(Collector):
         )
         yield from _lanes(snapshot)
         yield from _deployments(snapshot)
-        batches = GaugeMetricFamily(
-            "groupage_batches",
-            "How many batches are in which state, in the whole fleet?",
-            labels=("lane", "deployment", "state"),
-        )
-        for (lane, deployment, state), n in snapshot.batches.items():
-            batches.add_metric((lane, deployment, state.value), n)
-        yield batches
+        yield from _batches(snapshot)
+        yield from _regions(snapshot)
+        yield from _memory(snapshot)
 
 
 def _lanes(snapshot: Snapshot) -> Iterator[Metric]:
@@ -71,6 +67,16 @@ def _lanes(snapshot: Snapshot) -> Iterator[Metric]:
         "How long has the oldest request waited for a batch, in the whole fleet?",
         labels=("lane",),
     )
+    deadline = GaugeMetricFamily(
+        "groupage_lane_deadline_seconds",
+        "How long may a request take that names no deadline?",
+        labels=("lane",),
+    )
+    producers = GaugeMetricFamily(
+        "groupage_producer_open_requests",
+        "How many open requests has each producer that waits?",
+        labels=("lane", "producer"),
+    )
     submitted = CounterMetricFamily(
         "groupage_lane_submitted_requests",
         "How many requests did producers hand over, in the whole fleet?",
@@ -83,10 +89,59 @@ def _lanes(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for name, lane in lanes.items():
         age.add_metric((name,), lane.oldest_waiting_age_s)
+        deadline.add_metric((name,), lane.deadline_s)
+        for producer, n in lane.producers.items():
+            producers.add_metric((name, producer), n)
         submitted.add_metric((name,), lane.submitted_total)
         for status, n in lane.settled.items():
             settled.add_metric((name, status.value), n)
-    yield from (age, submitted, settled)
+    yield from (age, deadline, producers, submitted, settled)
+
+
+def _batches(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("lane", "deployment", "state")
+    batches = GaugeMetricFamily(
+        "groupage_batches", "How many batches are in which state, in the whole fleet?", labels=labels
+    )
+    ages = GaugeMetricFamily(
+        "groupage_batches_oldest_age_seconds",
+        "For how long has the oldest batch been in this state?",
+        labels=labels,
+    )
+    for (lane, deployment, state), found in snapshot.batches.items():
+        batches.add_metric((lane, deployment, state.value), found.count)
+        ages.add_metric((lane, deployment, state.value), found.oldest_age_s)
+    yield from (batches, ages)
+
+
+def _regions(snapshot: Snapshot) -> Iterator[Metric]:
+    files = GaugeMetricFamily(
+        "groupage_region_files", "How many input files does this resource hold?", labels=("region",)
+    )
+    files_max = GaugeMetricFamily(
+        "groupage_region_files_limit", "How many input files may this resource hold?", labels=("region",)
+    )
+    for name, region in snapshot.regions.items():
+        if region.files is not None:
+            files.add_metric((name,), region.files)
+        if region.files_max is not None:
+            files_max.add_metric((name,), region.files_max)
+    yield from (files, files_max)
+
+
+def _memory(snapshot: Snapshot) -> Iterator[Metric]:
+    used = GaugeMetricFamily(
+        "groupage_redis_used_bytes", "How much memory does this Redis server use?", labels=("role",)
+    )
+    limit = GaugeMetricFamily(
+        "groupage_redis_limit_bytes",
+        "How much memory may this Redis server use, with 0 for no limit?",
+        labels=("role",),
+    )
+    for role, memory in snapshot.memory.items():
+        used.add_metric((role,), memory.used_bytes)
+        limit.add_metric((role,), memory.limit_bytes)
+    yield from (used, limit)
 
 
 def _deployments(snapshot: Snapshot) -> Iterator[Metric]:

@@ -16,6 +16,9 @@ API_VERSION_EXPIRY = dt.date(2025, 3, 1)
 FILES_WITHOUT_EXPIRY_MAX = 500
 """Input files of a resource when they do not expire (azure-batch.md 6.1, 2026-11-20)."""
 
+FILES_WITH_EXPIRY_MAX = 10_000
+"""Input files of a resource when they expire (azure-batch.md 6.1, 2026-11-20)."""
+
 _API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
 _REGIONAL_HOST = ".api.cognitive.microsoft.com"
 _AZURE_HOSTS = (
@@ -82,6 +85,20 @@ def notes(place: str, region: RegionSettings) -> list[str]:
             f"resource holds at most {FILES_WITHOUT_EXPIRY_MAX} input files",
         )
     return found
+
+
+def files_max(region: RegionSettings, *, has_expiry: bool) -> int | None:
+    """How many input files a resource may hold; None where no cap is known, as at OpenAI.
+
+    Args:
+        region: Its settings.
+        has_expiry: Whether files are uploaded with an expiry.
+    """
+    if region.api == "openai":
+        return None
+    version = _version_date(region)
+    honours_expiry = version is None or version >= API_VERSION_EXPIRY
+    return FILES_WITH_EXPIRY_MAX if has_expiry and honours_expiry else FILES_WITHOUT_EXPIRY_MAX
 
 
 def _address_problems(place: str, region: RegionSettings, *, allow_plain: bool) -> list[str]:

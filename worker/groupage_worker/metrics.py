@@ -19,7 +19,7 @@ REMOTE_KINDS: Final = frozenset({"input_file", "output_file", "error_file", "bat
 LINE_OUTCOMES: Final = frozenset(
     {"delivered", "failed", "retried", "duplicate", "foreign", "unknown", "malformed", "missing"},
 )
-STEP_OUTCOMES: Final = frozenset({"moved", "stayed", "redis", "error"})
+STEP_OUTCOMES: Final = frozenset({"committed", "idle", "retried", "failed"})
 
 _REPLY_BUCKETS_S: Final = (
     *(1, 5, 15, 60, 300, 900),

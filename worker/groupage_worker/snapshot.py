@@ -17,8 +17,11 @@ class LaneSnapshot:
         waiting_requests: Open and in no batch.
         waiting_tokens: Their estimated input tokens.
         oldest_waiting_age_s: Age of the oldest request that waits, seconds; 0 where none waits.
+        deadline_s: Deadline of requests that name none, from the settings.
         submitted_total: Requests ever accepted.
         settled: Requests ever settled, by status.
+        unbalanced_requests: Accepted, but neither open nor settled; anything but 0 is a bug or a loss.
+        producers: Open requests of the producers that wait, the largest ones by name, the rest as `other`.
     """
 
     open_requests: int = 0
@@ -26,8 +29,11 @@ class LaneSnapshot:
     waiting_requests: int = 0
     waiting_tokens: int = 0
     oldest_waiting_age_s: float = 0.0
+    deadline_s: float = 0.0
     submitted_total: int = 0
     settled: Mapping[Status, int] = dataclasses.field(default_factory=dict)
+    unbalanced_requests: int = 0
+    producers: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,45 @@ class DeploymentSnapshot:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSnapshot:
+    """One region.
+
+    Attributes:
+        files: Input files at the resource, whoever made them, as the last sweep counted them; None before the first.
+        files_max: How many it may hold; None where no cap is known.
+    """
+
+    files: int | None = None
+    files_max: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySnapshot:
+    """Memory of one Redis server; of a cluster, its fullest node.
+
+    Attributes:
+        used_bytes: As the server counts it.
+        limit_bytes: Its maxmemory; 0 where there is none, or it does not say.
+    """
+
+    used_bytes: int
+    limit_bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BatchesSnapshot:
+    """The open batches of one lane at one deployment in one state.
+
+    Attributes:
+        count: How many.
+        oldest_age_s: For how long the oldest of them has been in this state, seconds.
+    """
+
+    count: int
+    oldest_age_s: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The whole fleet.
 
@@ -55,10 +100,14 @@ class Snapshot:
         taken_at_ms: When, Unix ms.
         lanes: By name.
         deployments: By name.
+        regions: By name.
+        memory: Role of the server, `data` or `control`, -> its memory.
         batches: (lane, deployment, state) -> batches that are not closed.
     """
 
     taken_at_ms: int
     lanes: Mapping[str, LaneSnapshot] = dataclasses.field(default_factory=dict)
     deployments: Mapping[str, DeploymentSnapshot] = dataclasses.field(default_factory=dict)
-    batches: Mapping[tuple[str, str, BatchState], int] = dataclasses.field(default_factory=dict)
+    regions: Mapping[str, RegionSnapshot] = dataclasses.field(default_factory=dict)
+    memory: Mapping[str, MemorySnapshot] = dataclasses.field(default_factory=dict)
+    batches: Mapping[tuple[str, str, BatchState], BatchesSnapshot] = dataclasses.field(default_factory=dict)

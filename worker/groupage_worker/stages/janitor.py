@@ -15,6 +15,9 @@ log = structlog.get_logger("janitor")
 DUPLICATES_MS = 48 * 3_600_000
 """How long a create may take to come to light (reliability.md 3.4, 2026-11-20)."""
 
+INPUT_PURPOSE = "batch"
+"""Purpose of input files; outputs have another (azure-batch.md 2.1, 2026-11-20)."""
+
 FROZEN_WAIT_S = 5.0
 """Wait for the end of a freeze."""
 
@@ -102,10 +105,12 @@ class Janitor:
         A file is left alone while its batch is open, while it is younger than the grace time, and when its batch
         has no record: that may mean that Redis forgot, and then the file is all that is left of the requests.
         """
-        context, deleted = self._context, 0
+        context, deleted, held = self._context, 0, 0
         grace_ms = int(context.settings.retention.remote_grace_s * 1000)
         now = context.clock.now_ms()
         async for file in context.azure[region].list_files():
+            # the cap counts input files, whoever made them (azure-batch.md 6.1, 2026-11-20)
+            held += file.purpose == INPUT_PURPOSE
             owner = owner_of_file(context.settings.cluster, file.name or "")
             if owner is None or file.created_at_ms is None or now - file.created_at_ms < grace_ms:
                 continue
@@ -119,6 +124,7 @@ class Janitor:
             if not is_used and await context.azure[region].delete_file(file.id):
                 deleted += 1
                 context.metrics.remote_deleted("input_file")
+        await context.batches.note_files(region, held - deleted)
         return deleted
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 
 import msgspec
+from redis.asyncio.cluster import RedisCluster
 
 from groupage import keys
 from groupage.contract import DUE_SLOT_MS, LaneInfo
 from groupage.scripts import load_script
 from groupage_worker.clock import Clock
+from groupage_worker.snapshot import MemorySnapshot
 from groupage_worker.store.client import RedisClient
 
 
@@ -42,6 +44,23 @@ class Admission:
 
     async def memory_ratio(self) -> float | None:
         """Used share of the data server's memory limit; None where it has none, or does not say."""
-        info = await self._redis.info("memory")
-        limit = int(info.get("maxmemory", 0)) if "maxmemory" in info else 0
-        return int(info["used_memory"]) / limit if limit else None
+        memory = await memory_of(self._redis)
+        return memory.used_bytes / memory.limit_bytes if memory.limit_bytes else None
+
+
+async def memory_of(redis: RedisClient) -> MemorySnapshot:
+    """Memory of a server; of a cluster, of the node with the largest used share."""
+    if isinstance(redis, RedisCluster):
+        answers = await redis.info("memory", target_nodes=RedisCluster.PRIMARIES)
+        # redis-py answers with the bare value where there is one node only
+        infos = [answers] if "used_memory" in answers else list(answers.values())
+    else:
+        infos = [await redis.info("memory")]
+    nodes = [
+        MemorySnapshot(used_bytes=int(info["used_memory"]), limit_bytes=int(info.get("maxmemory", 0)))
+        for info in infos
+    ]
+    return max(
+        nodes,
+        key=lambda node: (node.used_bytes / node.limit_bytes if node.limit_bytes else 0.0, node.used_bytes),
+    )

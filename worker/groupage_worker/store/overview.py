@@ -1,45 +1,70 @@
 """What the whole fleet looks like at one moment, for metrics."""
 
-from collections import Counter
 from collections.abc import Mapping
+from typing import Final
 
 from groupage import keys
-from groupage.contract import Status
+from groupage.contract import Priority, Status
 from groupage_worker.clock import Clock
+from groupage_worker.labels import OTHER
 from groupage_worker.models import LaneLoad
-from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
+from groupage_worker.snapshot import (
+    BatchesSnapshot,
+    DeploymentSnapshot,
+    LaneSnapshot,
+    RegionSnapshot,
+    Snapshot,
+)
 from groupage_worker.states import BatchState
+from groupage_worker.store.admission import memory_of
 from groupage_worker.store.batches import BatchStore
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.requests import RequestStore
 
 PAGE = 500
 
+PRODUCERS_LOOKED_AT: Final = 200
+PRODUCERS_SHOWN: Final = 20
+"""Of each priority of a lane, the producers next in turn are looked at; the largest are shown by name."""
+
 
 async def take_snapshot(
     control: RedisClient,
+    data: RedisClient,
+    *,
     batches: BatchStore,
     requests: RequestStore,
-    *,
     clock: Clock,
-    lanes: list[str],
+    lanes: Mapping[str, float],
     limits: Mapping[str, int],
+    files_max: Mapping[str, int | None],
 ) -> Snapshot:
     """Read counters, reservations and states.
 
     Args:
         control: Client of the control server.
-        batches: On the same server.
+        data: Client of the data server.
+        batches: On the control server.
         requests: On the data server.
         clock: For ages.
-        lanes: Names of the lanes.
+        lanes: Lane -> deadline of requests that name none, seconds.
         limits: Deployment -> tokens that may be reserved.
+        files_max: Region -> how many input files it may hold.
     """
     now = clock.now_ms()
     states = await batches.deployments(limits)
+    files = await batches.files(files_max)
     return Snapshot(
         taken_at_ms=now,
-        lanes={lane: _lane(await requests.load(lane), now) for lane in lanes},
+        lanes={
+            lane: _lane(
+                await requests.load(lane),
+                now,
+                deadline_s=deadline_s,
+                producers=await _producers(data, lane),
+            )
+            for lane, deadline_s in lanes.items()
+        },
         deployments={
             name: DeploymentSnapshot(
                 limit_tokens=limits[name],
@@ -48,35 +73,65 @@ async def take_snapshot(
             )
             for name, state in states.items()
         },
-        batches=await _states(control, batches),
+        regions={name: RegionSnapshot(files=files[name], files_max=most) for name, most in files_max.items()},
+        memory={"data": await memory_of(data), "control": await memory_of(control)},
+        batches=await _states(control, batches, now),
     )
 
 
-def _lane(load: LaneLoad, now_ms: int) -> LaneSnapshot:
+def _lane(load: LaneLoad, now_ms: int, *, deadline_s: float, producers: Mapping[str, int]) -> LaneSnapshot:
     counters = load.counters
+    submitted, still_open = counters.get("submitted_total", 0), counters.get("open_requests", 0)
     oldest = min((w.oldest_at_ms for w in load.waiting.values() if w.oldest_at_ms), default=0)
     return LaneSnapshot(
-        open_requests=counters.get("open_requests", 0),
+        open_requests=still_open,
         open_bytes=counters.get("open_bytes", 0),
         waiting_requests=sum(w.requests for w in load.waiting.values()),
         waiting_tokens=sum(w.tokens for w in load.waiting.values()),
         oldest_waiting_age_s=max(0, now_ms - oldest) / 1000 if oldest else 0.0,
-        submitted_total=counters.get("submitted_total", 0),
+        deadline_s=deadline_s,
+        submitted_total=submitted,
         settled={status: counters.get(f"settled:{status}", 0) for status in Status},
+        unbalanced_requests=submitted - still_open - counters.get("settled_total", 0),
+        producers=producers,
     )
 
 
-async def _states(control: RedisClient, batches: BatchStore) -> dict[tuple[str, str, BatchState], int]:
+async def _producers(data: RedisClient, lane: str) -> dict[str, int]:
+    """Open requests of the producers that wait; beyond the largest they are summed up as `other`."""
+    names: set[str] = set()
+    for priority in Priority:
+        found = await data.zrange(keys.ready(lane, priority), 0, PRODUCERS_LOOKED_AT - 1)
+        names |= {name.decode() for name in found}
+    order = sorted(names)
+    async with data.pipeline(transaction=False) as pipe:
+        for name in order:
+            pipe.hget(keys.producer_load(lane, name), "open_requests")
+        counts = await pipe.execute()
+    ranked = sorted(((int(n or 0), name) for n, name in zip(counts, order, strict=True)), reverse=True)
+    shown = {name: n for n, name in ranked[:PRODUCERS_SHOWN]}
+    if rest := ranked[PRODUCERS_SHOWN:]:
+        shown[OTHER] = shown.get(OTHER, 0) + sum(n for n, _ in rest)
+    return shown
+
+
+async def _states(
+    control: RedisClient, batches: BatchStore, now_ms: int
+) -> dict[tuple[str, str, BatchState], BatchesSnapshot]:
     """(lane, deployment, state) -> open batches."""
     names = [step.removeprefix("batch:") async for step in batches.steps() if step.startswith("batch:")]
-    found: Counter[tuple[str, str, BatchState]] = Counter()
+    since: dict[tuple[str, str, BatchState], list[int]] = {}
     known = {state.value for state in BatchState}
     for start in range(0, len(names), PAGE):
         async with control.pipeline(transaction=False) as pipe:
             for name in names[start : start + PAGE]:
-                pipe.hmget(keys.batch(name), "lane", "deployment", "state")
+                pipe.hmget(keys.batch(name), "lane", "deployment", "state", "state_at_ms")
             answers = await pipe.execute()
-        for lane, deployment, state in answers:
+        for lane, deployment, state, at_ms in answers:
             if state and state.decode() in known:
-                found[lane.decode(), deployment.decode(), BatchState(state.decode())] += 1
-    return dict(found)
+                where = lane.decode(), deployment.decode(), BatchState(state.decode())
+                since.setdefault(where, []).append(int(at_ms or now_ms))
+    return {
+        where: BatchesSnapshot(count=len(at_ms), oldest_age_s=max(0, now_ms - min(at_ms)) / 1000)
+        for where, at_ms in since.items()
+    }

@@ -1,0 +1,106 @@
+"""What metrics say of a whole fleet, taken from a real one."""
+
+import dataclasses
+
+from tests.support.fleet import LANE, PRODUCER, Fleet, running_fleet
+from tests.support.requests import submit
+
+from groupage import keys
+from groupage.contract import Status
+from groupage_worker.labels import OTHER
+from groupage_worker.snapshot import Snapshot
+from groupage_worker.states import BatchState
+from groupage_worker.store.overview import PRODUCERS_SHOWN, take_snapshot
+
+
+async def snapshot(fleet: Fleet) -> Snapshot:
+    return await take_snapshot(
+        fleet.redis,
+        fleet.redis,
+        batches=fleet.batches,
+        requests=fleet.requests,
+        clock=fleet.clock,
+        lanes={LANE: 3_600.0},
+        limits={name: fleet.context.limit_tokens(name) for name in fleet.settings.deployments},
+        files_max=dict.fromkeys(fleet.settings.regions, 500),
+    )
+
+
+async def test_a_batch_on_its_way(redis, clock):
+    """A batch at the service shows with its age, its producer and its reservation, and the books balance."""
+    async with running_fleet(redis, clock) as fleet:
+        await fleet.submit(20)
+        waiting = (await snapshot(fleet)).lanes[LANE]
+        assert (waiting.waiting_requests, waiting.producers) == (20, {PRODUCER: 20})
+
+        async def is_submitted() -> bool:
+            return await fleet.states() == [BatchState.SUBMITTED.value]
+
+        await fleet.run_until(is_submitted)
+        await fleet.advance(100)
+        seen = await snapshot(fleet)
+        (where,) = seen.batches
+        assert where[2] is BatchState.SUBMITTED
+        assert (seen.batches[where].count, seen.batches[where].oldest_age_s) == (1, 100.0)
+        assert seen.deployments[where[1]].reserved_tokens > 0
+        lane = seen.lanes[LANE]
+        assert (lane.open_requests, lane.waiting_requests, lane.unbalanced_requests) == (20, 0, 0)
+        await fleet.settle_all()
+        lane = (await snapshot(fleet)).lanes[LANE]
+        assert (lane.settled[Status.SUCCEEDED], lane.open_requests, lane.unbalanced_requests) == (20, 0, 0)
+
+
+async def test_a_lost_request_unbalances_the_books(redis, clock):
+    """A counter that lost a request shows as a lane out of balance."""
+    async with running_fleet(redis, clock) as fleet:
+        await fleet.submit(3)
+        await redis.hincrby(keys.load(LANE), "open_requests", -1)
+        assert (await snapshot(fleet)).lanes[LANE].unbalanced_requests == 1
+
+
+async def test_sweeps_count_files(redis, clock):
+    """A sweep counts the input files of its region; before the first one nothing is claimed."""
+    async with running_fleet(redis, clock) as fleet:
+        assert {r.files for r in (await snapshot(fleet)).regions.values()} <= {None, 0}
+        await fleet.submit(20)
+        await fleet.settle_all()
+        await fleet.run_until(_files_are_seen(fleet))
+
+
+def _files_are_seen(fleet: Fleet):
+    async def are_seen() -> bool:
+        counted = {name: r.files for name, r in (await snapshot(fleet)).regions.items()}
+        held = {
+            name: sum(file.purpose == "batch" for file in region.files.all())
+            for name, region in fleet.emulator.regions.items()
+        }
+        return counted == held and sum(held.values()) == 1
+
+    return are_seen
+
+
+async def test_many_producers_are_summed_up(redis, clock):
+    """Only the largest producers are shown by name, so that labels stay few; nothing is left out of the sum."""
+    async with running_fleet(redis, clock) as fleet:
+        for n in range(PRODUCERS_SHOWN + 5):
+            await submit(redis, LANE, f"p{n}", "a", now_ms=clock.now_ms())
+            await redis.hset(keys.producer_load(LANE, f"p{n}"), "open_requests", n + 1)
+        shown = (await snapshot(fleet)).lanes[LANE].producers
+        assert len(shown) == PRODUCERS_SHOWN + 1
+        assert shown[OTHER] == sum(range(1, 6))
+        assert sum(shown.values()) == sum(range(1, PRODUCERS_SHOWN + 6))
+
+
+async def test_memory_of_the_servers(redis, clock):
+    """Memory of both servers is shown with its limit."""
+    async with running_fleet(redis, clock) as fleet:
+        before = (await redis.config_get("maxmemory"))["maxmemory"]
+        await redis.config_set("maxmemory", "100mb")
+        try:
+            memory = (await snapshot(fleet)).memory
+        finally:
+            await redis.config_set("maxmemory", before)
+        assert {role: m.limit_bytes for role, m in memory.items()} == dict.fromkeys(
+            ("data", "control"), 104_857_600
+        )
+        assert all(0 < dataclasses.astuple(m)[0] < m.limit_bytes for m in memory.values())
