@@ -265,18 +265,6 @@ class BatchStore:
             for count in [await self._redis.hget(keys.region(name), "files")]
         }
 
-    async def note_files(self, region: str, files: int) -> None:
-        """Keep how many input files a resource holds."""
-        await self._note(self._redis, [keys.region(region)], ["files", files])
-
-    async def files(self, regions: Iterable[str]) -> dict[str, int | None]:
-        """Input files by region, as last counted; None where nobody has counted yet."""
-        return {
-            name: None if count is None else int(count)
-            for name in regions
-            for count in [await self._redis.hget(keys.region(name), "files")]
-        }
-
     async def reservations(self, deployment: str) -> dict[str, int]:
         """`batch:attempt` -> reserved tokens."""
         held = await self._redis.hgetall(keys.quota(deployment))
