@@ -111,7 +111,7 @@ class ReplyError(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         code: The service's code (`content_filter`, `invalid_request`, ...) or one of ours: `deadline_exceeded`,
-            `cancelled_by_producer`, `exceeds_quota`, `no_result`, `unreadable_result`.
+            `cancelled_by_producer`, `dropped_by_operator`, `exceeds_quota`, `no_result`, `unreadable_result`.
         message: For people.
         details: The service's whole error object where there is one, content filter results included.
     """

@@ -83,6 +83,11 @@ def batch(batch: str) -> str:
     return f"{LAYOUT}:batch:{batch}"
 
 
+def history(batch: str) -> str:
+    """Control, list: what happened to a batch, newest last, at most a hundred events. TTL: as of its record."""
+    return f"{LAYOUT}:batch:{batch}:history"
+
+
 def quota(deployment: str) -> str:
     """Control, hash: `batch:attempt` -> reserved tokens. One field per open attempt; no TTL."""
     return f"{LAYOUT}:quota:{deployment}"

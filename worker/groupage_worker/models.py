@@ -3,12 +3,18 @@
 import dataclasses
 import secrets
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from groupage.contract import Priority
 from groupage_worker.states import HEAVY, BatchState
 
 KEEP = "keep"
 RELEASE = "release"
+
+CANCEL = "cancel"
+RETRY = "retry"
+DROP = "drop"
+"""What a person may ask of a batch; `Batch.wish`."""
 
 
 def new_batch_id(now_ms: int) -> str:
@@ -34,9 +40,19 @@ class Batch:
         suspects: custom_ids that may be what the service refused, separated by blanks; they leave the batch.
         cut: With no suspects: every custom_id above this one leaves the batch.
         looks: Lists of remote batches that did not show an unclear create.
-        tokens: Estimated input tokens of its requests; `lines` and `file_bytes` describe the input file.
+        tokens: Estimated input tokens of its lines, what a line adds to a request included; `lines` and
+            `file_bytes` describe the input file.
+        reserve_tokens: What was reserved for `tokens` when it was opened, as the service will count them.
+        is_urgent: 1 if only urgent requests went in.
+        deadline_at_ms: Earliest deadline in it; 0 while it is empty.
+        run_at_ms: When the service began to work on it; 0 while it waits.
+        done_lines: Lines that the service said are done.
+        moves: How often its requests were moved from one deployment to another.
+        target: Deployment that its rest goes to, once the remote batch is cancelled; empty: it stays.
+        move_reason: Why.
         epoch: Number of the Redis epoch in which it was last certain that the record knows what the service knows.
         terminal_at_ms: When the tracker saw the remote batch end; 0 before.
+        wish: What a person asked for: `cancel` while it is submitted, `retry` or `drop` in quarantine.
     """
 
     id: str
@@ -52,6 +68,14 @@ class Batch:
     retries: int = 0
     lines: int = 0
     tokens: int = 0
+    reserve_tokens: int = 0
+    is_urgent: int = 0
+    deadline_at_ms: int = 0
+    run_at_ms: int = 0
+    done_lines: int = 0
+    moves: int = 0
+    target: str = ""
+    move_reason: str = ""
     file_bytes: int = 0
     opened_at_ms: int = 0
     state_at_ms: int = 0
@@ -78,6 +102,7 @@ class Batch:
     parent: str = ""
     epoch: int = 0
     outcome: str = ""
+    wish: str = ""
     last_error: str = ""
 
     @classmethod
@@ -145,6 +170,14 @@ class Claim:
     stopped: str
 
 
+class Debt(NamedTuple):
+    """One entry of a manifest: whose reply a batch owes, bytes of its line, and when it was accepted (13 digits)."""
+
+    custom_id: bytes
+    line_bytes: int
+    accepted: bytes
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
     """What one settle call did.
@@ -176,13 +209,14 @@ class Regained:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """What waits in one priority of a lane."""
+    """What waits in one priority of a lane; `largest_at_ms`: when the largest head was accepted."""
 
     requests: int = 0
     tokens: int = 0
     oldest_at_ms: int = 0
     largest_tokens: int = 0
     smallest_tokens: int = 0
+    largest_at_ms: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ class Gatherer:
                 name=name,
                 limit_tokens=context.limit_tokens(name),
                 reserved_tokens=known[name].reserved_tokens,
-                is_paused=known[name].paused_until_ms > now,
+                is_paused=known[name].is_paused(now),
             )
             for name in names
         ]

@@ -157,6 +157,8 @@ class Submitter:
             return self._resolve(batch)
         now = context.clock.now_ms()
         state = (await context.batches.deployments([batch.deployment]))[batch.deployment]
+        if state.drained_at_ms:
+            return Move(state=BatchState.REQUEUEING, fields={"last_error": "drained"}, reason="drained")
         if state.paused_until_ms > now:
             return Move(
                 state=BatchState.UPLOADED, after_s=(state.paused_until_ms - now) / 1000, reason=state.reason

@@ -5,7 +5,7 @@ import structlog
 from groupage_worker.azure.verdicts import verdict_of_failed
 from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.errors import NotFound
-from groupage_worker.models import RELEASE, Batch, Move
+from groupage_worker.models import CANCEL, RELEASE, Batch, Move
 from groupage_worker.stages.consequences import follow
 from groupage_worker.stages.context import Context
 from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
@@ -44,7 +44,12 @@ class Tracker:
             fields["quota_refusals"] = 0
         if remote.raw_status != batch.remote_status:
             fields["status_at_ms"] = context.clock.now_ms()
-        elif not batch.cancelled_at_ms and (reason := await self._why_cancel(batch, remote.status)):
+        is_looked_at = batch.wish == CANCEL or remote.raw_status == batch.remote_status
+        if (
+            is_looked_at
+            and not batch.cancelled_at_ms
+            and (reason := await self._why_cancel(batch, remote.status))
+        ):
             log.warning("tracker.batch_cancelled", batch=batch.id, remote=remote.id, reason=reason)
             context.metrics.cancelled(batch.deployment, reason)
             await context.client(batch).cancel_batch(remote.id)
@@ -53,6 +58,8 @@ class Tracker:
 
     async def _why_cancel(self, batch: Batch, status: RemoteStatus | None) -> str:
         """Why a remote batch should be ended early; empty if it should go on."""
+        if batch.wish == CANCEL:
+            return "asked"
         context = self._context
         track, now = context.settings.track, context.clock.now_ms()
         limits = {

@@ -10,6 +10,8 @@ from groupage_worker.errors import FenceLost
 from groupage_worker.models import KEEP, Batch, Move
 from groupage_worker.states import LEGAL, BatchState
 from groupage_worker.store.client import RedisClient
+from groupage_worker.store.deployments import DeploymentState
+from groupage_worker.store.history import EVENTS_MAX, event_of
 
 PAGE = 500
 """Names per look at a due set."""
@@ -17,25 +19,6 @@ PAGE = 500
 DEATH_MS = 3_000
 """A begin without a commit that is older was a death: a step that is only run twice at once, or that lost Redis for a
 moment, comes again sooner, and a killed worker's after its lease of six seconds."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DeploymentState:
-    """What is known of a deployment beside its settings.
-
-    Attributes:
-        reserved_tokens: Sum of the open attempts' reservations.
-        open_attempts: How many attempts hold one.
-        paused_until_ms: No new batch before this instant; 0 when not paused.
-        strikes: Failures in a row; each doubles the next pause.
-        reason: Why it is paused.
-    """
-
-    reserved_tokens: int = 0
-    open_attempts: int = 0
-    paused_until_ms: int = 0
-    strikes: int = 0
-    reason: str = ""
 
 
 class BatchStore:
@@ -169,7 +152,10 @@ class BatchStore:
         where = "none" if is_closed else "heavy" if move.is_heavy else "light"
         committed = await self._commit(
             self._redis,
-            [keys.batch(batch.id), keys.DUE_LIGHT, keys.DUE_HEAVY, keys.quota(batch.deployment)],
+            [
+                *(keys.batch(batch.id), keys.DUE_LIGHT, keys.DUE_HEAVY),
+                *(keys.quota(batch.deployment), keys.history(batch.id)),
+            ],
             [
                 batch.fence,
                 batch.step,
@@ -178,6 +164,8 @@ class BatchStore:
                 batch.reservation,
                 reservation,
                 self._closed_ms if is_closed else 0,
+                event_of(batch, move, now_ms=now),
+                EVENTS_MAX,
                 *_flat(fields),
             ],
         )
@@ -241,7 +229,8 @@ class BatchStore:
                 pipe.hgetall(keys.deployment(name))
             answers = await pipe.execute()
         return {
-            name: _deployment(answers[2 * index], answers[2 * index + 1]) for index, name in enumerate(wanted)
+            name: DeploymentState.of(answers[2 * index], answers[2 * index + 1])
+            for index, name in enumerate(wanted)
         }
 
     async def pause(self, deployment: str, *, until_ms: int, strikes: int, reason: str) -> None:
@@ -269,16 +258,6 @@ class BatchStore:
         """`batch:attempt` -> reserved tokens."""
         held = await self._redis.hgetall(keys.quota(deployment))
         return {field.decode(): int(tokens) for field, tokens in held.items()}
-
-
-def _deployment(held: list[bytes], learned: Mapping[bytes, bytes]) -> DeploymentState:
-    return DeploymentState(
-        reserved_tokens=sum(int(tokens) for tokens in held),
-        open_attempts=len(held),
-        paused_until_ms=int(learned.get(b"paused_until_ms", 0)),
-        strikes=int(learned.get(b"strikes", 0)),
-        reason=learned.get(b"reason", b"").decode(),
-    )
 
 
 def _flat(fields: Mapping[str, str | int]) -> list[str | int]:

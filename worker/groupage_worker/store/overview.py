@@ -69,7 +69,7 @@ async def take_snapshot(
             name: DeploymentSnapshot(
                 limit_tokens=limits[name],
                 reserved_tokens=state.reserved_tokens,
-                is_paused=state.paused_until_ms > now,
+                is_paused=state.is_paused(now),
             )
             for name, state in states.items()
         },

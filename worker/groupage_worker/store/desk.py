@@ -1,0 +1,121 @@
+"""What a person looks up and asks for: batches by state, requests by name, drains, wishes."""
+
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Final
+
+from groupage import codec, keys
+from groupage.scripts import load_script
+from groupage_worker.clock import Clock
+from groupage_worker.models import Batch
+from groupage_worker.states import BatchState
+from groupage_worker.store.batches import BatchStore
+from groupage_worker.store.client import RedisClient
+
+PAGE: Final = 500
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An open request without its body."""
+
+    lane: str
+    producer: str
+    id: str
+    header: codec.Header
+
+
+class Desk:
+    """The operator's reads and writes.
+
+    Args:
+        control: Client of the control server.
+        data: Client of the data server; may be the same one.
+        batches: On the control server.
+        clock: For dues and instants.
+    """
+
+    def __init__(self, *, control: RedisClient, data: RedisClient, batches: BatchStore, clock: Clock) -> None:
+        self._control, self._data, self._batches, self._clock = control, data, batches, clock
+        self._ask = load_script("groupage_worker", "ask")
+        self._note = load_script("groupage_worker", "note")
+
+    async def open_batches(self) -> list[Batch]:
+        """Records of every batch that is not closed, oldest first; those of a newer release are left out."""
+        names = [
+            step.removeprefix("batch:") async for step in self._batches.steps() if step.startswith("batch:")
+        ]
+        found = [await self._batches.read(name) for name in sorted(names)]
+        return [batch for batch in found if batch]
+
+    async def closed_batches(self, *, most: int) -> list[Batch]:
+        """Records of closed batches that are still kept, newest first. Scans the control server."""
+        head = keys.batch("")
+        names = [
+            key.decode().removeprefix(head)
+            async for key in self._control.scan_iter(match=f"{head}*", count=1_000, _type="hash")
+        ]
+        found: list[Batch] = []
+        for name in sorted(names, reverse=True):
+            batch = await self._batches.read(name)
+            if batch and batch.state is BatchState.CLOSED:
+                found.append(batch)
+                if len(found) == most:
+                    break
+        return found
+
+    async def owed(self, batch: Batch) -> int:
+        """How many requests a batch still owes a reply."""
+        fields = await self._data.hkeys(keys.manifest(batch.lane, batch.id))
+        return sum(not field.startswith(b"#") for field in fields)
+
+    async def holder(self, lane: str, producer: str, id: str) -> Batch | None:  # noqa: A002 - the word of the contract
+        """The open batch that owes a request its reply; None if none does."""
+        for batch in await self.open_batches():
+            name = keys.manifest(batch.lane, batch.id)
+            if batch.lane == lane and await self._data.hexists(name, f"{producer}:{id}"):
+                return batch
+        return None
+
+    async def requests(self, lane: str, producer: str | None) -> AsyncIterator[Found]:
+        """Open requests of a lane, of one producer or of all, in no order. Scans the data server."""
+        head = keys.request(lane, producer or "*", "")
+        # braces are plain characters in a pattern, and no name of ours holds any that is not
+        async for key in self._data.scan_iter(match=f"{head}*", count=PAGE):
+            value = await self._data.getrange(key, 0, codec.HEADER_BYTES_MAX - 1)
+            owner, _, name = key.decode().removeprefix(keys.lane_prefix(lane) + "p:").partition(":req:")
+            if value:
+                yield Found(lane=lane, producer=owner, id=name, header=codec.unpack_header(value))
+
+    async def request(self, lane: str, producer: str, id: str) -> bytes | None:  # noqa: A002 - as above
+        """The whole value of an open request, body included; None if it is not open."""
+        value: bytes | None = await self._data.get(keys.request(lane, producer, id))
+        return value
+
+    async def drain(self, deployment: str, reason: str) -> None:
+        """Keep new batches off a deployment until `resume`."""
+        fields = ["drained_at_ms", self._clock.now_ms(), "drain_reason", reason]
+        await self._note(self._control, [keys.deployment(deployment)], fields)
+
+    async def resume(self, deployment: str) -> None:
+        """End a drain, and whatever pause the fleet made by itself."""
+        await self._control.hdel(keys.deployment(deployment), "drained_at_ms", "drain_reason")
+        await self._batches.absolve(deployment)
+
+    async def ask(self, batch: Batch, wish: str, *, state: BatchState) -> str:
+        """Ask the fleet for something that only a batch in `state` can do.
+
+        Returns:
+            The state the batch is in; the wish stands only if it is that one. Empty if the batch is gone.
+        """
+        found: bytes = await self._ask(
+            self._control,
+            [keys.batch(batch.id), keys.DUE_LIGHT],
+            [state.value, wish, batch.step, self._clock.now_ms()],
+        )
+        return found.decode()
+
+    async def epoch(self) -> dict[str, str]:
+        """The control server's epoch: its number, the newest beat of a worker, and why the fleet is frozen if it is."""
+        held = await self._control.hgetall(keys.EPOCH)
+        return {name.decode(): value.decode() for name, value in held.items()}
