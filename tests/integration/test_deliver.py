@@ -122,7 +122,7 @@ async def test_lines_of_other_requests_are_never_delivered(fleet: Fleet) -> None
 
 
 async def test_a_batch_that_vanishes_is_sent_again(fleet: Fleet) -> None:
-    """A remote batch that is not found three times in a row is given up, and its requests go to the lane."""
+    """A remote batch that is not found for half an hour, nor in the list, is given up, and its requests go to the lane."""
     fleet.emulator.faults.add(Rule(kind="vanish", seconds=100, times=1))
     ids = await fleet.submit(5)
     await fleet.settle_all()

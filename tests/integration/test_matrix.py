@@ -21,7 +21,7 @@ from groupage.contract import Status
 from groupage_emulator import DeploymentConfig, Emulator, Limits, RegionConfig, Rule, digest, digest_of_reply
 from groupage_emulator.config import Config
 from groupage_worker.errors import WorkerError
-from groupage_worker.models import Batch, Move
+from groupage_worker.models import Batch, Debt, Move
 from groupage_worker.stages.naming import metadata_of
 from groupage_worker.states import BatchState
 
@@ -390,12 +390,12 @@ async def test_a_batch_that_ends_its_workers_is_taken_apart(
     deaths = 0
     read = fleet.requests.payloads
 
-    async def deadly(lane: str, batch: str, names: list[bytes]) -> object:
+    async def deadly(lane: str, debts: list[Debt]) -> object:
         nonlocal deaths
-        if any(name.endswith(ids[5].encode()) for name in names):
+        if any(debt.custom_id.endswith(ids[5].encode()) for debt in debts):
             deaths += 1
             raise DiedError
-        return await read(lane, batch, names)
+        return await read(lane, debts)
 
     monkeypatch.setattr(fleet.requests, "payloads", deadly)
 

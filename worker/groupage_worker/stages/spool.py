@@ -14,14 +14,17 @@ from typing import NamedTuple
 from groupage.codec import body_of
 from groupage_worker.errors import SpoolFull
 from groupage_worker.jsonl import line_frame, splice_line
-from groupage_worker.models import Batch
+from groupage_worker.models import Batch, Debt
 from groupage_worker.stages.context import Context
 
 PAGE = 256
 """Requests read from Redis per round trip (performance.md, 2026-11-20)."""
 
 PAGE_BYTES = 4_000_000
-BYTES_PER_TOKEN = 4
+"""Bytes of lines per round trip; a request that is larger has a page of its own."""
+
+DEBTS_PAGE = 2_048
+"""Entries of the manifest read per round trip."""
 
 PREFIX = "groupage-spool-"
 
@@ -39,10 +42,20 @@ class SpoolFile(NamedTuple):
     file_bytes: int
 
 
-def _page(batch: Batch) -> int:
-    """Requests per read, so that a page of them takes about PAGE_BYTES."""
-    mean_bytes = max(1, BYTES_PER_TOKEN * batch.tokens // max(1, batch.lines))
-    return max(1, min(PAGE, PAGE_BYTES // mean_bytes))
+async def _pages(context: Context, batch: Batch) -> AsyncIterator[list[Debt]]:
+    """What the batch owes, by their names, in pages that are bounded in number and in bytes."""
+    owed = await context.requests.owed(batch.lane, batch.id)
+    for start in range(0, len(owed), DEBTS_PAGE):
+        page: list[Debt] = []
+        size = 0
+        for debt in await context.requests.debts(batch.lane, batch.id, owed[start : start + DEBTS_PAGE]):
+            if page and (len(page) == PAGE or size + debt.line_bytes > PAGE_BYTES):
+                yield page
+                page, size = [], 0
+            page.append(debt)
+            size += debt.line_bytes
+        if page:
+            yield page
 
 
 @contextlib.asynccontextmanager
@@ -63,7 +76,6 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
             f"lane {batch.lane} is bound to zone {lane.zone}, deployment is in {deployment.zone}"
         )
     frame = line_frame(url=context.client(batch).line_url(lane.endpoint), model=deployment.model)
-    owed = await context.requests.owed(batch.lane, batch.id)
     directory = context.settings.gather.spool_dir
     with tempfile.TemporaryDirectory(
         prefix=f"{PREFIX}{socket.gethostname()}-{os.getpid()}-", dir=directory
@@ -72,13 +84,11 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
         lines = 0
         try:
             with path.open("wb", buffering=1 << 20) as file:
-                size = _page(batch)
-                for start in range(0, len(owed), size):
-                    page = owed[start : start + size]
-                    values = await context.requests.payloads(batch.lane, batch.id, page)
+                async for page in _pages(context, batch):
+                    values = await context.requests.payloads(batch.lane, page)
                     present = [
-                        splice_line(frame, name, body_of(value))
-                        for name, value in zip(page, values, strict=True)
+                        splice_line(frame, debt.custom_id, body_of(value))
+                        for debt, value in zip(page, values, strict=True)
                         if value is not None
                     ]
                     file.write(b"".join(present))

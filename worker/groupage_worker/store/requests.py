@@ -8,7 +8,7 @@ from groupage.codec import CLIENT_CHARS
 from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority
 from groupage.scripts import Scripts, Settlement, listener_of, load_script
 from groupage_worker.clock import Clock
-from groupage_worker.models import Claim, LaneLoad, Regained, Settled, Waiting
+from groupage_worker.models import Claim, Debt, LaneLoad, Regained, Settled, Waiting
 from groupage_worker.store.client import RedisClient
 
 MANIFEST_TTL_MS = 30 * 86_400_000
@@ -25,7 +25,6 @@ LOOK_PAGE = 200
 
 PEEK_PRODUCERS = 256
 """Producers looked at for the oldest waiting request; those served next come first."""
-
 
 NOBODY = "0" * CLIENT_CHARS
 """No client is known for a request that Redis had forgotten; whoever waits finds the reply by its own sweep."""
@@ -140,17 +139,21 @@ class RequestStore:
             for entry, head in zip(owed, heads, strict=True)
         ]
 
-    async def payloads(self, lane: str, batch: str, custom_ids: Sequence[bytes]) -> list[bytes | None]:
-        """Request values; None for whatever was settled meanwhile, even if its id was accepted anew since."""
-        if not custom_ids:
-            return []
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hmget(keys.manifest(lane, batch), list(custom_ids))
-            pipe.mget([keys.request(lane, *_parts(name)) for name in custom_ids])
-            owed, values = await pipe.execute()
+    async def debts(self, lane: str, batch: str, custom_ids: Sequence[bytes]) -> list[Debt]:
+        """What a batch owes of these, at least one; those that were settled meanwhile are left out."""
+        entries = await self._redis.hmget(keys.manifest(lane, batch), list(custom_ids))
         return [
-            value if entry and value and entry.endswith(value[52:65]) else None
-            for entry, value in zip(owed, values, strict=True)
+            Debt(name, int(entry.split(b"|", 2)[1]), entry[-13:])
+            for name, entry in zip(custom_ids, entries, strict=True)
+            if entry
+        ]
+
+    async def payloads(self, lane: str, debts: Sequence[Debt]) -> list[bytes | None]:
+        """Request values; None for whatever was settled meanwhile, even if its id was accepted anew since."""
+        values = await self._redis.mget([keys.request(lane, *_parts(debt.custom_id)) for debt in debts])
+        return [
+            value if value and debt.accepted == value[52:65] else None
+            for debt, value in zip(debts, values, strict=True)
         ]
 
     async def headers(self, lane: str, custom_ids: Sequence[bytes]) -> list[codec.Header | None]:
