@@ -1,7 +1,7 @@
 """`Producer`: what a backend service uses to submit requests and to get their replies."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -35,7 +35,8 @@ class Producer:
             reply = await producer.reply(ticket)
 
     Args:
-        url: Redis of the data; see `groupage.connect`.
+        url: Redis of the data; see `groupage.connect`. A function that returns it is asked again at each new
+            connection, so that a rotated password is seen.
         name: The producer's name, the same in all its processes; requests and replies belong to it.
         lane: Lane of calls that name none.
         durability: Level of accepts that name none: `memory`, `fsync` or `replicated`; see `Durability`.
@@ -51,7 +52,7 @@ class Producer:
 
     def __init__(
         self,
-        url: str,
+        url: str | Callable[[], str],
         *,
         name: str,
         lane: str | None = None,

@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from groupage.errors import InvalidRequest
+from groupage.login import Rereading, split_login
 
 SOCKET_TIMEOUT_S: Final = 10.0
 """Longest silence of one answer, seconds. Must exceed every BLOCK (`inbox.BLOCK_S`), or an idle wait looks
@@ -72,7 +73,7 @@ def redact(url: str) -> str:
 
 
 def connect(
-    url: str,
+    url: str | Callable[[], str],
     *,
     redis_class: Callable[..., R] = Redis,  # type: ignore[assignment] # the default of a type variable
     socket_timeout_s: float = SOCKET_TIMEOUT_S,
@@ -81,7 +82,8 @@ def connect(
     """Make a client for `url`; nothing is sent before its first command. Close it with `disconnect`.
 
     Args:
-        url: As in the module's docstring.
+        url: As in the module's docstring; or a function that returns it, which is asked again at each new
+            connection, so that a rotated password is seen. Only its user and password may change.
         redis_class: What to make, called with `connection_pool`; arq's `ArqRedis`, or a partial of it.
         socket_timeout_s: Longest silence of one answer, seconds; must exceed every BLOCK used.
         **kwargs: Further settings of the connections, as redis-py names them; they win over the defaults.
@@ -96,6 +98,10 @@ def connect(
         # explicit: newer versions speak RESP3 by default, whose answers have other shapes
         "protocol": 2,
     }
+    if not isinstance(url, str):
+        read, (url, login) = url, split_login(url())
+        if login:
+            common["credential_provider"] = Rereading(read, login)
     if (match := _SEVERAL.fullmatch(url)) is not None:
         return _connect_several(url, match, redis_class, common | {"socket_keepalive": True} | kwargs)
     _check_plain(url)
@@ -167,10 +173,12 @@ def _connect_several(
     url: str, match: re.Match[str], redis_class: Callable[..., R], common: dict[str, Any]
 ) -> R:
     tls = match["tls"] == "rediss"
-    login = {
-        "username": unquote(match["user"]) if match["user"] else None,
-        "password": unquote(match["password"]) if match["password"] else None,
-    }
+    login: dict[str, Any] = {}
+    if "credential_provider" not in common:
+        login = {
+            "username": unquote(match["user"]) if match["user"] else None,
+            "password": unquote(match["password"]) if match["password"] else None,
+        }
     if match["kind"] == "cluster":
         return _connect_cluster(url, match, redis_class, login | common)
     service, _, database = (match["path"] or "").strip("/").partition("/")

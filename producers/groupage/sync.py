@@ -9,7 +9,7 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -70,7 +70,9 @@ class Producer:
         reply = producer.reply(ticket, timeout_s=3600)
     """
 
-    def __init__(self, url: str, *, name: str, lane: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, url: str | Callable[[], str], *, name: str, lane: str | None = None, **options: Any
+    ) -> None:
         # made once here, so that bad arguments are seen where they are written
         self._args = {"url": url, "name": name, "lane": lane, **options}
         client.Producer(**self._args)

@@ -241,6 +241,30 @@ async def test_a_redis_password_is_rotated_without_loss(clock: ManualClock) -> N
         await disconnect(admin)
 
 
+async def test_a_rotated_redis_password_needs_no_restart(clock: ManualClock, tmp_path: Path) -> None:
+    """Clients that read their URL from a file take the new password for new connections, and go on with it."""
+    with EmbeddedRedis(port=0) as server:
+        admin = connect(server.url)
+        await admin.execute_command("ACL", "SETUSER", "worker", "on", ">old", "~*", "&*", "+@all")
+        secret = tmp_path / "url"
+        secret.write_text(server.url.replace("://", "://worker:old@"))
+        redis = connect(secret.read_text)
+        async with running_fleet(redis, clock) as fleet:
+            ids = await fleet.submit(5)
+            await fleet.advance(5)
+            await fleet.run_due()
+            await admin.execute_command("ACL", "SETUSER", "worker", ">new", "<old")
+            secret.unlink()
+            await admin.execute_command("CLIENT", "KILL", "USER", "worker")
+            # while the file is being replaced the last password stands, which is refused now
+            with pytest.raises(RedisError):
+                await redis.ping()
+            secret.write_text(server.url.replace("://", "://worker:new@"))
+            await assert_settled_once(fleet, ids)
+        await disconnect(redis)
+        await disconnect(admin)
+
+
 async def test_a_name_that_nobody_knows_is_a_passing_fault(clock: ManualClock) -> None:
     """Where DNS has no answer a call is tried a few times with pauses, and then left for later."""
     slept: list[float] = []

@@ -39,6 +39,7 @@ from groupage_worker.stages.spool import remove_abandoned
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
+from groupage_worker.work import Work
 
 log = structlog.get_logger("app")
 
@@ -53,29 +54,32 @@ BEAT_EVERY_S = 1.0
 MEMORY_EVERY_S = 2.0
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, work: Work = Work.ALL) -> int:
     """Work until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        settings: What this worker is told.
+        work: Which steps it takes.
 
     Raises:
         ConfigurationError: If a Redis server is dangerous and `redis.allow_unsafe` is off.
         RedisError: If Redis cannot be reached at start.
     """
-    asyncio.run(App(settings).run())
+    asyncio.run(App(settings, work).run())
     return 0
 
 
 class App:
     """One worker process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, work: Work = Work.ALL) -> None:
         self._settings = settings
+        self._kind = work
         self._clock = SystemClock()
         self._metrics = Metrics(CollectorRegistry())
         timeout_s = settings.redis.socket_timeout_s
-        self._data: RedisClient = connect(settings.redis.data.get_secret_value(), socket_timeout_s=timeout_s)
-        self._control: RedisClient = connect(
-            settings.redis.control.get_secret_value(), socket_timeout_s=timeout_s
-        )
+        self._data: RedisClient = connect(settings.redis.read_data, socket_timeout_s=timeout_s)
+        self._control: RedisClient = connect(settings.redis.read_control, socket_timeout_s=timeout_s)
         self._batches = BatchStore(self._control, clock=self._clock, closed_s=settings.retention.closed_s)
         self._requests = RequestStore(self._data, clock=self._clock)
         self._admission = Admission(self._data, clock=self._clock)
@@ -183,10 +187,10 @@ class App:
             )
         ]
         health.started()
-        log.info("app.ready", cluster=self._settings.cluster, port=port)
+        log.info("app.ready", cluster=self._settings.cluster, port=port, kind=self._kind.value)
         try:
             async with asyncio.TaskGroup() as group:
-                for heavy in (False, True):
+                for heavy in self._kind.queues:
                     make = functools.partial(self._new_worker, pipeline, heavy=heavy)
                     group.create_task(serve(make, stop=self._stop, drain_s=lease.drain_s, metrics=metrics))
                 await self._stop.wait()

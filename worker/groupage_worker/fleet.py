@@ -64,8 +64,7 @@ def dumps(value: dict[str, Any]) -> bytes:
 def arq_pool(settings: RedisSettings) -> ArqRedis:
     """A client of the control server that arq understands; any URL that `groupage.connect` knows."""
     factory = functools.partial(ArqRedis, job_serializer=dumps, job_deserializer=json.loads)
-    url = settings.control.get_secret_value()
-    return connect(url, redis_class=factory, socket_timeout_s=settings.socket_timeout_s)
+    return connect(settings.read_control, redis_class=factory, socket_timeout_s=settings.socket_timeout_s)
 
 
 class Waker:

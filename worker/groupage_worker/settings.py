@@ -71,14 +71,18 @@ class RedisSettings(Group):
 
     @property
     def control(self) -> SecretStr:
-        """The control URL in force; a file is read anew each time.
-
-        Raises:
-            ConfigurationError: If the file cannot be read.
-        """
+        """The control URL in force; a file is read anew each time, with errors as of `data`."""
         if self.control_url_file is not None:
             return read_secret(self.control_url_file, "redis.control_url_file")
         return self.control_url or self.data
+
+    def read_data(self) -> str:
+        """The data URL with its password, as it is now; for `groupage.connect`."""
+        return self.data.get_secret_value()
+
+    def read_control(self) -> str:
+        """The same of the control URL."""
+        return self.control.get_secret_value()
 
 
 class RegionSettings(Group):
