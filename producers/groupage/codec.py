@@ -27,6 +27,7 @@ HEADER_BYTES_MAX = 160
 
 HASH_CHARS = 32
 CLIENT_CHARS = 16
+INSTANT_CHARS = 13
 
 _wire_decoder = msgspec.json.Decoder(WireReply)
 

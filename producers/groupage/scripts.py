@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from groupage import keys
-from groupage.codec import CLIENT_CHARS
+from groupage.codec import CLIENT_CHARS, INSTANT_CHARS
 from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority, Status
 
 LISTEN_PAGE: Final = 500
@@ -184,6 +184,12 @@ class Scripts:
 def listener_of(code: str) -> str | None:
     """The client to notify, from a code of `settle`; None if this call did not settle the request."""
     return code[1 : 1 + CLIENT_CHARS] if code.startswith("s") else None
+
+
+def instants_of(code: str) -> tuple[int, int]:
+    """accepted_at_ms and deadline_at_ms, from a code of `settle` for a request that this call settled."""
+    instants = code[1 + CLIENT_CHARS :]
+    return int(instants[:INSTANT_CHARS]), int(instants[INSTANT_CHARS:])
 
 
 async def notify(redis: Redis, *, producer: str, client: str, lane: str, ids: Sequence[str]) -> None:

@@ -142,6 +142,7 @@ async def test_requeue_restores_the_lane(
 async def test_settle_is_final(redis: "Redis[bytes]", store: RequestStore, clock: ManualClock) -> None:
     """The first reply stands: it frees the body, leaves the manifest, and no later one changes it."""
     await submit(redis, LANE, "p", "a", now_ms=clock.now_ms())
+    deadline_at_ms = codec.unpack_header(await redis.get(keys.request(LANE, "p", "a"))).deadline_at_ms
     await claim(store)
     clock.advance(5)
 
@@ -149,6 +150,7 @@ async def test_settle_is_final(redis: "Redis[bytes]", store: RequestStore, clock
     second = await store.settle(LANE, "b1", [settlement("p:a", Status.FAILED)], reply_ttl_s=60)
 
     assert (first.codes, first.waits_s, second.codes) == ("s", (5.0,), "d")
+    assert first.margins_s == ((deadline_at_ms - clock.now_ms()) / 1000,)
     head = codec.unpack_reply_head(await redis.get(keys.reply(LANE, "p", "a")))
     assert head.status is Status.SUCCEEDED
     assert await redis.exists(keys.request(LANE, "p", "a")) == 0

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,8 @@ from groupage_worker.azure.records import CallRecord
 from groupage_worker.azure.verdicts import ROWS
 from groupage_worker.collector import FleetCollector
 from groupage_worker.labels import CODES, OTHER, code_label, outcome_label
-from groupage_worker.metrics import LINE_OUTCOMES, STEP_OUTCOMES, Metrics
+from groupage_worker.metrics import LINE_OUTCOMES, STEP_OUTCOMES, Cost, Metrics
+from groupage_worker.replymetrics import PRODUCERS_MAX, Bill
 from groupage_worker.snapshot import (
     BatchesSnapshot,
     DeploymentSnapshot,
@@ -63,7 +65,8 @@ NAMES = {
     "groupage_worker_errors",
     *("groupage_batches_oldest_age_seconds", "groupage_lane_deadline_seconds"),
     *("groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
-    *("groupage_redis_limit_bytes", "groupage_redis_used_bytes"),
+    *("groupage_producer_cost_usd", "groupage_producer_reply_latency_seconds"),
+    *("groupage_redis_limit_bytes", "groupage_redis_used_bytes", "groupage_reply_margin_seconds"),
     *("groupage_region_files", "groupage_region_files_limit"),
 }
 """Every metric; dashboards and alerts may use these, a counter with `_total` behind."""
@@ -121,7 +124,9 @@ def touch_everything(metrics: Metrics) -> None:
     metrics.duplicate_batch("mini")
     metrics.settled("chat", "mini", Status.SUCCEEDED, 4)
     metrics.settled("chat", "", "expired", 1)
-    metrics.reply_latency("chat", 61.0)
+    bill = Bill(wasted_usd=0.5)
+    bill.replied(61.0, 3_600.5, usd=2.0)
+    metrics.replies.add("chat", "shop", bill, online_price_ratio=2.0)
     metrics.tally("chat", "mini", {"delivered": 4, "missing": 1})
     metrics.requeued("chat", "line", 1)
     metrics.remote_phase("mini", "validating", 200.0)
@@ -211,6 +216,12 @@ def test_events_count(metrics):
     assert value("groupage_lines_total", {**pair, "outcome": "missing"}) == 1
     assert value("groupage_reply_latency_seconds_bucket", {"lane": "chat", "le": "60.0"}) == 0
     assert value("groupage_reply_latency_seconds_bucket", {"lane": "chat", "le": "300.0"}) == 1
+    assert value("groupage_reply_margin_seconds_bucket", {"lane": "chat", "le": "3600.0"}) == 0
+    assert value("groupage_reply_margin_seconds_bucket", {"lane": "chat", "le": "7200.0"}) == 1
+    shop = {"lane": "chat", "producer": "shop"}
+    assert value("groupage_producer_reply_latency_seconds_sum", shop) == 61
+    costs = {k: value("groupage_producer_cost_usd_total", {**shop, "kind": k}) for k in get_args(Cost)}
+    assert costs == {"spent": 2.5, "online": 4.0, "wasted": 0.5}
     call = {"region": "eastus", "op": "create", "status": "2xx", "error_code": "ok"}
     assert value("groupage_calls_total", call) == 1
     assert value("groupage_fences_lost_total") == 1
@@ -221,6 +232,21 @@ def test_a_call_without_answer(metrics):
     metrics.call(CallRecord(op=Op.UPLOAD, region="eastus", status=None, error_code="brand_new", seconds=1.0))
     labels = {"region": "eastus", "op": "upload", "status": "none", "error_code": "other"}
     assert metrics.registry.get_sample_value("groupage_calls_total", labels) == 1
+
+
+def test_producers_share_labels_beyond_a_number(metrics):
+    """However many producers there are, their series are few, and no money is left out."""
+    for n in range(PRODUCERS_MAX + 7):
+        metrics.replies.add("chat", f"p{n}", Bill(wasted_usd=1.0), online_price_ratio=2.0)
+    spent = {
+        sample.labels["producer"]: sample.value
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "groupage_producer_cost_usd_total" and sample.labels["kind"] == "spent"
+    }
+    assert len(spent) == PRODUCERS_MAX + 1
+    assert spent[OTHER] == 7
+    assert sum(spent.values()) == PRODUCERS_MAX + 7
 
 
 def test_unknown_words_become_other(metrics):

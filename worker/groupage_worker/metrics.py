@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from groupage.contract import Status
 from groupage_worker.labels import KINDS, OTHER, code_label, outcome_label
+from groupage_worker.replymetrics import LONG_BUCKETS_S, ReplyMetrics
 from groupage_worker.states import BatchState
 
 Direction = Literal["input", "output"]
@@ -21,10 +22,6 @@ LINE_OUTCOMES: Final = frozenset(
 )
 STEP_OUTCOMES: Final = frozenset({"committed", "idle", "retried", "failed"})
 
-_REPLY_BUCKETS_S: Final = (
-    *(1, 5, 15, 60, 300, 900),
-    *(hours * 3_600 for hours in (1, 2, 4, 8, 12, 18, 24, 36, 48)),
-)
 _CALL_BUCKETS_S: Final = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _STALL_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LATENESS_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3_600)
@@ -63,6 +60,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.replies = ReplyMetrics(registry)
         self._requests_and_batches()
         self._calls_and_money()
         self._machinery()
@@ -88,12 +86,6 @@ class Metrics:
         self._closed = self._counter("batches_closed_total", "How did batches end?", *pair, "outcome")
         self._settled = self._counter(
             "requests_settled_total", "How many requests got their reply?", *pair, "status"
-        )
-        self._latency = self._histogram(
-            "reply_latency_seconds",
-            "How long from accepting a request to its reply?",
-            _REPLY_BUCKETS_S,
-            *lane,
         )
         self._lines = self._counter(
             "lines_total", "What became of the lines of result files?", *pair, "outcome"
@@ -134,7 +126,7 @@ class Metrics:
         self._phase = self._histogram(
             "remote_phase_seconds",
             "How long was a batch in one status at the service?",
-            _REPLY_BUCKETS_S,
+            LONG_BUCKETS_S,
             "deployment",
             "phase",
         )
@@ -229,10 +221,6 @@ class Metrics:
     def settled(self, lane: str, deployment: str, status: Status | str, n: int = 1) -> None:
         """`n` requests got their reply; `deployment` is empty for those that were in no batch."""
         self._settled.labels(lane, deployment or "none", Status(status).value).inc(n)
-
-    def reply_latency(self, lane: str, seconds: float) -> None:
-        """A reply was written this long after its request was accepted."""
-        self._latency.labels(lane).observe(max(0.0, seconds))
 
     def tally(self, lane: str, deployment: str, counts: Mapping[str, int]) -> None:
         """What became of the lines of one batch: the fields of `deliverer.Tally`."""

@@ -186,10 +186,12 @@ class Settled:
         codes: One character per settlement: `s` settled now, `d` before, `o` open but owed by another batch,
             `u` unknown.
         waits_s: Seconds from accept to reply, for those settled now.
+        margins_s: Seconds from reply to deadline, for the same ones in the same order.
     """
 
     codes: str = ""
     waits_s: tuple[float, ...] = ()
+    margins_s: tuple[float, ...] = ()
 
     @property
     def settled(self) -> int:

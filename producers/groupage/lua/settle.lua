@@ -3,7 +3,7 @@
 -- KEYS[1] load of the lane (hash)   KEYS[2] manifest of the batch (hash); absent: whoever holds the request
 -- ARGV[1] lane prefix   ARGV[2] now (Unix ms)   ARGV[3] time to live of replies (ms)
 -- ARGV[4..] per request: producer, id, status, reply (JSON)
--- RETURNS per request one string: s<client><accepted_at_ms> settled now; d settled before; o open, but owed by
+-- RETURNS per request one string: s<client><accepted_at_ms><deadline_at_ms> settled now; d settled before; o open, but owed by
 --   another batch or accepted anew; u unknown
 -- COST O(n) for n requests
 -- INVARIANT a reply is written at most once and never changes; submitted_total = open_requests + settled_total.
@@ -37,7 +37,7 @@ for i = 4, #ARGV, 4 do
       code = head ~= '' and 'o' or 'u'
     end
   else
-    local tokens, bytes, priority = string.match(head, '^[^|]*|%d+|(%d+)|(%d+)|(%a)\n')
+    local deadline, tokens, bytes, priority = string.match(head, '^[^|]*|(%d+)|(%d+)|(%d+)|(%a)\n')
     local line = table.concat({string.sub(head, 5, 36), status, accepted, now, tonumber(string.sub(head, 3, 4))}, '|')
     redis.call('SET', reply, line .. '\n' .. json, 'NX', 'PX', ttl)
     redis.call('UNLINK', key)
@@ -49,7 +49,7 @@ for i = 4, #ARGV, 4 do
     producers[producer] = {p[1] + 1, p[2] + tonumber(bytes), p[3] + tonumber(tokens)}
     statuses[status] = (statuses[status] or 0) + 1
     total, total_bytes, total_tokens = total + 1, total_bytes + tonumber(bytes), total_tokens + tonumber(tokens)
-    code = 's' .. string.sub(head, 37, 52) .. accepted
+    code = 's' .. string.sub(head, 37, 52) .. accepted .. deadline
   end
   out[#out + 1] = code
 end

@@ -5,6 +5,7 @@ The manifest is the work list: each of its entries ends as delivered, failed or 
 
 import dataclasses
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator
 
 import structlog
@@ -13,6 +14,7 @@ from groupage.contract import ID_PATTERN, PRODUCER_PATTERN, ReplyError, Status
 from groupage.scripts import Settlement
 from groupage_worker.jsonl import LineSplitter
 from groupage_worker.models import Batch, Settled
+from groupage_worker.replymetrics import Bill
 from groupage_worker.results import (
     CREDENTIAL_STATUS,
     Fate,
@@ -150,16 +152,21 @@ class Delivery:
         used = {"input": 0, "output": 0}
         spent = wasted = 0.0
         failed = 0
+        bills: defaultdict[str, Bill] = defaultdict(Bill)
+        settled = iter(zip(done.waits_s, done.margins_s, strict=True))
         for code, row in zip(done.codes, rows, strict=True):
             cost = self._origin.cost_usd(row.usage) or 0.0
             if row.usage:
                 used["input"] += row.usage.input_tokens or 0
                 used["output"] += row.usage.output_tokens or 0
+            bill = bills[row.custom_id.partition(":")[0]]
             if code == "s":
                 spent += cost
                 failed += row.fate is not Fate.SUCCEEDED
+                bill.replied(*next(settled), usd=cost)
             else:
                 wasted += cost
+                bill.wasted_usd += cost
         self.tally.failed += failed
         self.tally.delivered += done.settled - failed
         self.tally.duplicate += done.codes.count("d")
@@ -167,13 +174,13 @@ class Delivery:
         self.tally.unknown += done.codes.count("u")
         metrics.settled(lane, deployment, Status.FAILED, failed)
         metrics.settled(lane, deployment, Status.SUCCEEDED, done.settled - failed)
-        for seconds in done.waits_s:
-            metrics.reply_latency(lane, seconds)
         metrics.tokens_used(lane, deployment, "input", used["input"])
         metrics.tokens_used(lane, deployment, "output", used["output"])
         metrics.cost(lane, deployment, "spent", spent + wasted)
         metrics.cost(lane, deployment, "wasted", wasted)
         metrics.cost(lane, deployment, "online", spent * self._origin.online_price_ratio)
+        for producer, bill in bills.items():
+            metrics.replies.add(lane, producer, bill, online_price_ratio=self._origin.online_price_ratio)
 
     async def _retry(self) -> None:
         """Requeue lines that deserve another attempt, give up those that have had theirs."""

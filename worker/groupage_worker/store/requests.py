@@ -6,7 +6,7 @@ from typing import Any
 from groupage import codec, keys
 from groupage.codec import CLIENT_CHARS
 from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority
-from groupage.scripts import Scripts, Settlement, listener_of, load_script
+from groupage.scripts import Scripts, Settlement, instants_of, listener_of, load_script
 from groupage_worker.clock import Clock
 from groupage_worker.models import Claim, Debt, LaneLoad, Regained, Settled, Waiting
 from groupage_worker.store.client import RedisClient
@@ -188,12 +188,17 @@ class RequestStore:
         )
         hints: dict[str, list[str]] = {}
         waits: list[float] = []
+        margins: list[float] = []
         for one, code in zip(settlements, codes, strict=True):
             if client := listener_of(code):
                 hints.setdefault(keys.inbox(one.producer, client), []).append(one.id)
-                waits.append((now - int(code[1 + CLIENT_CHARS :])) / 1000)
+                accepted, deadline = instants_of(code)
+                waits.append((now - accepted) / 1000)
+                margins.append((deadline - now) / 1000)
         await self._notify(lane, hints)
-        return Settled(codes="".join(code[0] for code in codes), waits_s=tuple(waits))
+        return Settled(
+            codes="".join(code[0] for code in codes), waits_s=tuple(waits), margins_s=tuple(margins)
+        )
 
     async def _notify(self, lane: str, hints: Mapping[str, list[str]]) -> None:
         if not hints:

@@ -1,0 +1,108 @@
+"""Metrics of replies: how long they took, how near their deadlines they came, and what they cost each producer."""
+
+import dataclasses
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
+
+from groupage_worker.labels import OTHER
+
+PRODUCERS_MAX: Final = 100
+"""Producers that get series of their own in one process, the first to come; the others share `other`. Whoever may
+submit may choose names, so the names alone do not bound the labels."""
+
+LONG_BUCKETS_S: Final = (
+    *(1, 5, 15, 60, 300, 900),
+    *(hours * 3_600 for hours in (1, 2, 4, 8, 12, 18, 24, 36, 48)),
+)
+
+
+@dataclasses.dataclass(slots=True)
+class Bill:
+    """What one page of results gave one producer.
+
+    Attributes:
+        waits_s: From accept to reply, seconds, one for each reply.
+        margins_s: From reply to deadline, seconds, in the same order.
+        useful_usd: Batch price of what became replies.
+        wasted_usd: Batch price of what gave nobody a reply.
+    """
+
+    waits_s: list[float] = dataclasses.field(default_factory=list)
+    margins_s: list[float] = dataclasses.field(default_factory=list)
+    useful_usd: float = 0.0
+    wasted_usd: float = 0.0
+
+    def replied(self, wait_s: float, margin_s: float, *, usd: float) -> None:
+        """One line became a reply."""
+        self.waits_s.append(wait_s)
+        self.margins_s.append(margin_s)
+        self.useful_usd += usd
+
+
+class ReplyMetrics:
+    """What replies cost, in time and money.
+
+    Args:
+        registry: Where the metrics are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._named: set[str] = set()
+        self._latency = Histogram(
+            "groupage_reply_latency_seconds",
+            "How long from accepting a request to its reply?",
+            ["lane"],
+            registry=registry,
+            buckets=LONG_BUCKETS_S,
+        )
+        self._margin = Histogram(
+            "groupage_reply_margin_seconds",
+            "How long before its deadline did a reply come?",
+            ["lane"],
+            registry=registry,
+            buckets=LONG_BUCKETS_S,
+        )
+        self._producer_latency = Summary(
+            "groupage_producer_reply_latency_seconds",
+            "How long did the replies of each producer take?",
+            ["lane", "producer"],
+            registry=registry,
+        )
+        self._producer_cost = Counter(
+            "groupage_producer_cost_usd_total",
+            "What did each producer spend, what would the online endpoint have charged, and what was wasted?",
+            ["lane", "producer", "kind"],
+            registry=registry,
+        )
+
+    def add(self, lane: str, producer: str, bill: Bill, *, online_price_ratio: float) -> None:
+        """Count what one page of results gave one producer.
+
+        Args:
+            lane: Of the requests.
+            producer: Whose they are.
+            bill: What they cost.
+            online_price_ratio: Online price divided by batch price.
+        """
+        name = self._known(producer)
+        latency, margin = self._latency.labels(lane), self._margin.labels(lane)
+        producer_latency = self._producer_latency.labels(lane, name)
+        for seconds in bill.waits_s:
+            latency.observe(max(0.0, seconds))
+            producer_latency.observe(max(0.0, seconds))
+        for seconds in bill.margins_s:
+            margin.observe(max(0.0, seconds))
+        costs = (
+            ("spent", bill.useful_usd + bill.wasted_usd),
+            ("online", bill.useful_usd * online_price_ratio),
+            ("wasted", bill.wasted_usd),
+        )
+        for kind, usd in costs:
+            self._producer_cost.labels(lane, name, kind).inc(usd)
+
+    def _known(self, producer: str) -> str:
+        if producer not in self._named and len(self._named) >= PRODUCERS_MAX:
+            return OTHER
+        self._named.add(producer)
+        return producer
