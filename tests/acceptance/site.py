@@ -30,13 +30,13 @@ class Site:
         self.redis, self.emulator, self.crew, self.folder = redis, emulator, crew, folder
         self._started = 0
 
-    async def start_worker(self) -> Child:
-        """A worker that takes work, started by its public command."""
+    async def start_worker(self, *options: str) -> Child:
+        """A worker that takes work, started by its public command with these options."""
         settings = self.folder / "worker.yaml"
         settings.write_text(yaml.safe_dump(self._settings()))
         self._started += 1
         worker = self.crew.start(
-            f"worker-{self._started}", ["groupage_worker", "run", "--config", str(settings)]
+            f"worker-{self._started}", ["groupage_worker", "run", "--config", str(settings), *options]
         )
         await wait_for(worker, lambda: worker.says("app.ready"), WAIT_S, "did not get ready")
         return worker

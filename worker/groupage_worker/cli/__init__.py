@@ -16,6 +16,7 @@ from groupage_worker import configfile, logs
 from groupage_worker.cli import checks, reference, show
 from groupage_worker.errors import ConfigurationError
 from groupage_worker.settings import Settings
+from groupage_worker.work import Work
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -92,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         "workers may run with the same settings; they share the work. Exit status 2: the settings cannot work.",
         epilog=_SOURCES,
     )
+    run.add_argument(
+        "--only",
+        choices=[work.value for work in Work if work is not Work.ALL],
+        default=Work.ALL.value,
+        help="light: single calls; heavy: whole files. Default: both. A fleet needs somebody for each",
+    )
     run.set_defaults(command=_run)
     settings = commands.add_parser(
         "settings",
@@ -135,7 +142,7 @@ def _run(args: argparse.Namespace) -> int:
     for note in loaded.notes:
         log.warning("cli.settings_note", note=note)
     try:
-        return app.run(loaded.settings)
+        return app.run(loaded.settings, Work(args.only))
     except (RedisError, OSError) as error:
         # a server that is away, or a port that is taken: no news for a traceback, but whatever runs us tries again
         log.critical("cli.stopped", exc_info=error)
