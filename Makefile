@@ -56,6 +56,10 @@ lock: $(READY) ## Renew the hashed requirement files from pyproject.toml
 	  $(BIN)/uv pip compile -q --upgrade pyproject.toml --extra $$extra --generate-hashes --universal \
 	    --python-version 3.11 --no-header --no-annotate -o requirements/$$extra.txt || exit 1; \
 	done
+	$(BIN)/uv pip compile -q --upgrade pyproject.toml --extra worker --extra entra --extra emulator --generate-hashes \
+	  --universal --python-version 3.11 --no-header --no-annotate -o requirements/image.txt
+	$(BIN)/uv pip compile -q --upgrade --group build --generate-hashes --universal --python-version 3.11 \
+	  --no-header --no-annotate -o requirements/build.txt
 
 clean: ## Remove the virtual environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
