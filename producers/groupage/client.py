@@ -20,7 +20,9 @@ from groupage.intake import Intake
 from groupage.items import Item, Key
 from groupage.keeper import Keeper
 from groupage.lanes import Lanes
+from groupage.maker import Maker
 from groupage.many import submit_all
+from groupage.scripts import Scripts
 
 SWEEP_S: Final = 30.0
 """How often replies are looked up although no notice came, and whether Redis has lost anything."""
@@ -64,8 +66,6 @@ class Producer:
         resubmit_bytes_max: int = RESUBMIT_BYTES_MAX,
     ) -> None:
         self.name = checks.check_producer(name)
-        self.lane = None if lane is None else checks.check_lane(lane)
-        self.durability = checks.check_durability(durability)
         checks.check_seconds("durability_timeout_s", durability_timeout_s)
         client = self._client = checks.new_client()
         self._redis: Redis = connect(url, socket_timeout_s=socket_timeout_s)
@@ -81,6 +81,15 @@ class Producer:
         self._keeper = Keeper(
             self._redis, sweep_s=sweep_s, put=self._intake.put, after=self._inbox.listen_again, **shared
         )
+        self._maker = Maker(
+            producer=name,
+            lane=lane,
+            durability=durability,
+            lanes=self._lanes,
+            epoch=self._epoch,
+            before=self._keeper.start,
+        )
+        self.lane, self.durability = self._maker.lane, self._maker.durability
 
     async def __aenter__(self) -> Self:
         try:
@@ -147,9 +156,12 @@ class Producer:
             Uncertain: If the answer got lost, or the level was not reached in time; repeat with the same id.
         """
         request = Request(body=body, id=id, priority=priority, deadline_s=deadline_s, tokens=tokens)
-        item = await self._item(request, lane, durability)
-        await self._intake.put(item)
-        return await item.future
+        future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        made = self._maker.make(request, lane, self._maker.level(durability), future)
+        item = made if isinstance(made, Item) else await made
+        if not self._intake.put_now(item):
+            await self._intake.put(item)
+        return await future
 
     async def submit_many(
         self, requests: Iterable[Request], *, lane: str | None = None, durability: str | None = None
@@ -164,8 +176,9 @@ class Producer:
         Raises:
             SubmitErrors: If some were refused, with the tickets of the others; errors as of `submit`.
         """
+        level, make = self._maker.level(durability), self._maker.make
         return await submit_all(
-            self._intake, requests, lambda request: self._item(request, request.lane or lane, durability)
+            self._intake, requests, lambda request, place: make(request, request.lane or lane, level, place)
         )
 
     async def reply(
@@ -251,7 +264,7 @@ class Producer:
             return await records.read_status(self._redis, lane=lane_name, producer=self.name, id=request_id)
 
     async def discard(self, ticket: Ticket | str, *, lane: str | None = None) -> bool:
-        """Delete a reply that is not needed any more; True if there was one.
+        """Delete a reply that is not needed any more, which counts for the producer's limit; True if there was one.
 
         Raises:
             Unavailable: If Redis cannot be used.
@@ -260,7 +273,7 @@ class Producer:
         (lane_name, request_id), _ = self._key(ticket, lane)
         self._held.release((lane_name, request_id))
         with faults.writing():
-            return bool(await self._redis.unlink(keys.reply(lane_name, self.name, request_id)))
+            return await Scripts(self._redis).discard(lane_name, self.name, request_id)
 
     async def lanes(self) -> dict[str, LaneInfo]:
         """Every lane that workers announced.
@@ -269,20 +282,6 @@ class Producer:
             Unavailable: If Redis cannot be read.
         """
         return await self._lanes.all()
-
-    async def _item(self, request: Request, lane: str | None, durability: str | None) -> Item:
-        name = checks.check_lane(self.lane if lane is None else lane)
-        level = self.durability if durability is None else checks.check_durability(durability)
-        if self._epoch.number is None:
-            # noted before anything is accepted in it
-            with faults.reading():
-                await self._epoch.open()
-        self._keeper.start()
-        info = self._lanes.peek(name) or await self._lanes.get(name)
-        make_future = asyncio.get_running_loop().create_future
-        return checks.make_item(
-            request, name, info, producer=self.name, durability=level, make_future=make_future
-        )
 
     def _wanted(self, ticket: Ticket | str, lane: str | None) -> tuple[Key, bool]:
         """The same for a wait: from now on losses are noticed."""

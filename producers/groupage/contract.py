@@ -137,8 +137,7 @@ class WireReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request of a `submit_many`; the fields are those of `Producer.submit`."""
 
     body: "dict[str, Any] | bytes | str"
@@ -149,8 +148,7 @@ class Request:
     tokens: int | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Proof that a request was accepted, now or before.
 
     Attributes:
@@ -165,7 +163,22 @@ class Ticket:
     is_new: bool = True
     is_settled: bool = False
     durability: Durability = Durability.MEMORY
-    client: str = dataclasses.field(default="", repr=False, compare=False)
+    client: str = ""
+
+    def __repr__(self) -> str:
+        shown = ("id", "lane", "is_new", "is_settled", "durability")
+        return f"Ticket({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._said == other._said if isinstance(other, Ticket) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._said)
+
+    @property
+    def _said(self) -> tuple[str, str, bool, bool, Durability]:
+        """All but the client, which is about who asked, not about the request."""
+        return self.id, self.lane, self.is_new, self.is_settled, self.durability
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

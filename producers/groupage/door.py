@@ -4,26 +4,20 @@ Canonical bytes are compact UTF-8 JSON in the caller's key order (inside a JSON 
 model writes), without `model`, which the worker writes, and with U+2028, U+2029 and U+0085 escaped, because
 services split lines on them. They are never empty: the worker splices them behind `{"model":"...",`.
 
-The common body is proved harmless by a few passes in C; only what they cannot prove is walked in Python, and
-the walk then also finds the name of the offending field.
+The common body, flat messages of text and a few scalars, is proved harmless by one look at its types, and then the
+encoder's output is canonical as it is. Whatever else comes is decoded again, compared, and searched by a few passes
+in C; only what they cannot prove is walked in Python, and the walk then also finds the name of the offending field.
 """
 
 import json
-import math
-import re
 from typing import Any, Final, NamedTuple, Never
 
 import msgspec
 
 from groupage.contract import Endpoint
 from groupage.errors import InvalidRequest
+from groupage.leaves import DEPTH_MAX, check_values, is_flat, is_plain
 from groupage.links import check_links
-
-DEPTH_MAX: Final = 64
-"""Nesting of lists and objects (reliability.md 5.2, 2026-11-20: parsers give up between 1,000 and 1,025)."""
-
-INTEGER_MAX: Final = 2**53
-"""Integers beyond it are changed by parsers that use doubles (reliability.md 5.2, 2026-11-20)."""
 
 MESSAGES_MAX: Final = 2_048
 TOOLS_MAX: Final = 128
@@ -51,9 +45,6 @@ _SPLITTERS: Final = (
     (b"\xe2\x80\xa9", b"\\u2029"),
     (b"\xc2\x85", b"\\u0085"),
 )
-_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
-_LARGE_DIGITS: Final = 16  # digits of INTEGER_MAX
-_large_number = re.compile(rb"[1-9]\d{15}").search
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 _BAD_JSON = (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, TypeError, OverflowError)
@@ -87,13 +78,16 @@ def check_body(
         InvalidRequest: With the path of the field, the rule and a shortened value that is never prompt text.
     """
     if isinstance(body, dict):
-        raw, value = _from_dict(body)
+        flat = type(body) is dict and is_flat(body)
+        raw, value = (_encode_flat(body), body) if flat else _from_dict(body)
     elif isinstance(body, bytes | str):
         raw, value = _from_text(body, request_bytes_max)
+        flat = is_flat(value)
     else:
         raise InvalidRequest("body", "a dictionary, or JSON as bytes or str", type(body).__name__)
     if "model" in value:
-        del value["model"]
+        # never out of the caller's own dictionary
+        value = {name: item for name, item in value.items() if name != "model"}
         raw = _encode(value)
     if not raw.isascii():
         for character, escape in _SPLITTERS:
@@ -101,15 +95,23 @@ def check_body(
     if len(raw) > request_bytes_max:
         raise InvalidRequest("body", f"at most {request_bytes_max} bytes", f"{len(raw)} bytes")
     listed = _check_chat(value) if endpoint is Endpoint.CHAT else _check_responses(value)
-    for name, rule in _FORBIDDEN.items():
-        if name in value:
-            raise InvalidRequest(name, rule, _brief(value[name]))
+    if not _FORBIDDEN.keys().isdisjoint(value):
+        name = next(name for name in _FORBIDDEN if name in value)
+        raise InvalidRequest(name, _FORBIDDEN[name], _brief(value[name]))
     _check_list(value, "tools", TOOLS_MAX)
     size, fixed = len(raw), 0
-    if b'_url"' in raw and isinstance(value[listed], list):
+    if not flat and b'_url"' in raw and isinstance(value[listed], list):
         left_out, fixed = check_links(value[listed], listed)
         size = max(0, size - left_out)
     return CheckedBody(raw, -(-size // BYTES_PER_TOKEN) + fixed)
+
+
+def _encode_flat(body: dict[str, Any]) -> bytes:
+    try:
+        return _encode(body)
+    except _BAD_JSON:
+        check_values(body)  # finds the lone surrogate
+        raise
 
 
 def _from_dict(body: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
@@ -121,10 +123,10 @@ def _from_dict(body: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     except _BAD_JSON:
         is_same = False
     if not is_same:
-        _walk(body)
+        check_values(body)
         raise InvalidRequest("body", "JSON values only", "something else")
-    if not _is_plain(raw, value):
-        _walk(value)
+    if not is_plain(raw, value):
+        check_values(value)
     return raw, value
 
 
@@ -141,8 +143,8 @@ def _from_text(body: bytes | str, request_bytes_max: int) -> tuple[bytes, dict[s
         raise InvalidRequest("body", "a JSON object", type(value).__name__)
     if raw != data:
         _check_duplicates(data)
-    if not _is_plain(raw, value):
-        _walk(value)
+    if not is_flat(value) and not is_plain(raw, value):
+        check_values(value)
     return raw, value
 
 
@@ -153,24 +155,6 @@ def _explain(body: bytes | str, error: BaseException) -> Never:
         raise InvalidRequest("body", f"at most {DEPTH_MAX} levels deep", "more") from None
     # never the text of the error: parsers quote what they read
     raise InvalidRequest("body", "valid JSON in UTF-8 with finite numbers", "something else") from None
-
-
-def _is_plain(raw: bytes, value: dict[str, Any]) -> bool:
-    """Whether canonical JSON surely holds neither a large integer nor deep nesting; False proves nothing."""
-    # cheap passes first: most bodies have few digits, and fewer brackets than levels are allowed
-    if len(raw.translate(None, _NO_DIGITS)) >= _LARGE_DIGITS and _large_number(raw) is not None:
-        return False
-    return raw.count(b"{") + raw.count(b"[") <= DEPTH_MAX or _is_shallow(value, DEPTH_MAX)
-
-
-def _is_shallow(value: Any, levels: int) -> bool:
-    if levels == 0:
-        return False
-    for item in value.values() if type(value) is dict else value:
-        kind = type(item)
-        if (kind is dict or kind is list) and not _is_shallow(item, levels - 1):
-            return False
-    return True
 
 
 def _check_duplicates(data: bytes) -> None:
@@ -185,41 +169,6 @@ def _check_duplicates(data: bytes) -> None:
         raise InvalidRequest("body", "each key once in its object", "a key that occurs twice") from None
     except RecursionError:
         raise InvalidRequest("body", f"at most {DEPTH_MAX} levels deep", "more") from None
-
-
-def _walk(body: Any) -> None:
-    """Look at every value without recursion; name the first that breaks a rule."""
-    stack: list[tuple[Any, str, int]] = [(body, "", 1)]
-    while stack:
-        value, path, depth = stack.pop()
-        if not isinstance(value, dict | list):
-            _check_leaf(value, path)
-        elif depth > DEPTH_MAX:
-            raise InvalidRequest(_short(path), f"at most {DEPTH_MAX} levels deep", "more")
-        elif isinstance(value, list):
-            stack.extend((item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value))
-        else:
-            for name, item in value.items():
-                if not isinstance(name, str):
-                    raise InvalidRequest(_short(path) or "body", "keys of type str", type(name).__name__)
-                _check_leaf(name, f"a key of {path or 'body'}")
-                stack.append((item, f"{path}.{name[:40]}" if path else name[:40], depth + 1))
-
-
-def _check_leaf(value: Any, path: str) -> None:
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidRequest(_short(path), "text without lone surrogates", "a lone surrogate") from None
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidRequest(_short(path), "a finite number", repr(value))
-    elif isinstance(value, int):
-        if abs(value) > INTEGER_MAX:
-            raise InvalidRequest(_short(path), "integers from -2**53 to 2**53", "one beyond")
-    elif value is not None:
-        raise InvalidRequest(_short(path), "JSON values only", type(value).__name__)
 
 
 def _check_chat(value: dict[str, Any]) -> str:
@@ -285,7 +234,3 @@ def _brief(value: Any) -> str:
         if not value
         else type(value).__name__
     )
-
-
-def _short(path: str) -> str:
-    return path if len(path) <= 80 else f"{path[:77]}..."

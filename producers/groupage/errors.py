@@ -71,7 +71,7 @@ class Overloaded(GroupageError):
 
     Attributes:
         limit_name: Which limit: `open_requests`, `open_bytes`, `open_tokens` of the lane, `producer_requests`,
-            `producer_bytes`, `producer_tokens` of this producer in it, or `redis_memory`.
+            `producer_bytes`, `producer_tokens`, `producer_reply_bytes` of this producer in it, or `redis_memory`.
         value: What it would have been with this request.
         limit: Its bound.
         retry_after_s: Seconds after which trying again makes sense.

@@ -21,7 +21,7 @@ from groupage.epoch import Epoch
 from groupage.errors import IdConflict, Overloaded, Unavailable, Uncertain
 from groupage.held import Held
 from groupage.items import Item
-from groupage.scripts import Call, Entry, Scripts, Submitted
+from groupage.scripts import Call, Scripts, Submitted
 
 CALL_REQUESTS_MAX: Final = 256
 CALL_BYTES_MAX: Final = 1_000_000
@@ -70,14 +70,26 @@ class Intake:
         self._bytes = 0
         self._blocked: deque[tuple[asyncio.Future[None], int]] = deque()
 
+    def put_now(self, item: Item) -> bool:
+        """Queue an item if there is room and nobody waits for it; False if not."""
+        if self._blocked or self._bytes >= BUFFER_BYTES_MAX:
+            return False
+        self._bytes += len(item.body)
+        self._queue(item)
+        return True
+
     async def put(self, item: Item) -> None:
         """Queue an item, after those before it, once there is room."""
-        size = len(item.body)
-        if self._blocked or self._bytes >= BUFFER_BYTES_MAX:
-            await self._wait_for_room(size)
-        else:
-            self._bytes += size
-        self._queues[item.durability].setdefault((item.lane, item.priority), deque()).append(item)
+        if not self.put_now(item):
+            await self._wait_for_room(len(item.body))
+            self._queue(item)
+
+    def _queue(self, item: Item) -> None:
+        queues, key = self._queues[item.durability], (item.lane, item.priority)
+        queue = queues.get(key)
+        if queue is None:
+            queue = queues[key] = deque()
+        queue.append(item)
         if item.durability not in self._tasks:
             self._start(item.durability)
 
@@ -201,24 +213,23 @@ class Intake:
     def _pack(self, key: QueueKey, items: list[Item]) -> Call:
         lane, priority = key
         now_ms = self._clock.now_ms()
-        entries = []
+        pairs = []
         for item in items:
             # set once: a request that is sent again keeps its deadline
-            item.deadline_at_ms = item.deadline_at_ms or now_ms + max(1, round(item.deadline_s * 1_000))
-            item.keep_until_ms = min(item.deadline_at_ms, now_ms + round(item.reply_ttl_s * 1_000))
+            deadline_at_ms = item.deadline_at_ms or now_ms + max(1, round(item.deadline_s * 1_000))
+            item.deadline_at_ms = deadline_at_ms
+            item.keep_until_ms = min(deadline_at_ms, now_ms + round(item.reply_ttl_s * 1_000))
             value = codec.pack_request(
                 item.body,
                 digest=item.digest,
                 client=self._client,
-                deadline_at_ms=item.deadline_at_ms,
+                deadline_at_ms=deadline_at_ms,
                 accepted_at_ms=now_ms,
                 tokens=item.tokens,
                 priority=priority,
             )
-            entries.append(
-                Entry(item.id, item.digest, item.deadline_at_ms, item.tokens, len(item.body), value)
-            )
-        return self._scripts.pack_submit(lane, self._producer, priority, entries, now_ms=now_ms)
+            pairs.append((item.id, value))
+        return self._scripts.pack_submit(lane, self._producer, priority, pairs, now_ms=now_ms)
 
     def _answer(self, items: list[Item], answer: Submitted, level: Durability, missed: str | None) -> None:
         for item, code in zip(items, answer.codes, strict=True):

@@ -1,7 +1,8 @@
 """One checked request of this process, from `submit` to its reply."""
 
-import asyncio
-import dataclasses
+from typing import Protocol
+
+import msgspec
 
 from groupage.contract import Durability, Priority, Ticket
 
@@ -12,8 +13,23 @@ ITEM_BYTES = 700
 """What an item takes beside its body, about: 660 bytes measured with an id of 32 characters (CPython 3.11, 2026-11-21)."""
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class Item:
+class Outcome(Protocol):
+    """Where the ticket or the error of an item goes: an `asyncio.Future`, or a place in a `submit_many`."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+        ...
+
+    def set_result(self, result: Ticket, /) -> None:
+        """It was accepted."""
+        ...
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """It was refused."""
+        ...
+
+
+class Item(msgspec.Struct, eq=False):
     """A request ready to be sent, or sent and kept until its reply was seen.
 
     Attributes:
@@ -31,7 +47,7 @@ class Item:
     deadline_s: float
     reply_ttl_s: float
     durability: Durability
-    future: "asyncio.Future[Ticket]"
+    future: Outcome
     deadline_at_ms: int = 0
     keep_until_ms: int = 0
 

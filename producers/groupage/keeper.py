@@ -8,16 +8,17 @@ neither has open nor answered. Not before: what the workers find at the service 
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 from redis.asyncio import Redis
 
 from groupage import faults, keys
 from groupage.clock import Clock
+from groupage.contract import Ticket
 from groupage.epoch import Epoch
 from groupage.errors import GroupageError, Overloaded
 from groupage.held import Held
@@ -156,15 +157,17 @@ class Keeper:
     async def _submit(self, items: list[Item]) -> list[tuple[Item, GroupageError | None]]:
         """Submit items; each with its error, if it was refused."""
         loop = asyncio.get_running_loop()
-        again = [
-            dataclasses.replace(item, future=loop.create_future()) for item in items if item.key in self._held
-        ]
-        for item in again:
+        again: list[tuple[Item, asyncio.Future[Ticket]]] = []
+        for item in items:
+            if item.key in self._held:
+                future: asyncio.Future[Ticket] = loop.create_future()
+                again.append((msgspec.structs.replace(item, future=future), future))
+        for item, _ in again:
             await self._put(item)
         outcomes: list[tuple[Item, GroupageError | None]] = []
-        for item in again:
+        for item, future in again:
             try:
-                await item.future
+                await future
                 outcomes.append((item, None))
             except GroupageError as error:
                 outcomes.append((item, error))

@@ -46,8 +46,13 @@ def queue(lane: str, producer: str, priority: str) -> str:
 
 
 def producer_load(lane: str, producer: str) -> str:
-    """Hash: counters of one producer in one lane (`open_requests`, `open_bytes`, totals). No TTL."""
+    """Hash: counters of one producer in one lane (`open_requests`, `reply_bytes`, totals ...). No TTL."""
     return f"{LAYOUT}:{{{lane}}}:p:{producer}:load"
+
+
+def kept(lane: str, producer: str) -> str:
+    """Hash: hour (since 1970) at whose start they have expired -> bytes of a producer's replies. TTL: until the last."""
+    return f"{LAYOUT}:{{{lane}}}:p:{producer}:kept"
 
 
 def ready(lane: str, priority: str) -> str:

@@ -82,6 +82,7 @@ def test_another_class() -> None:
 COMMANDS = (
     *("ping", "hello", "client|setinfo", "time", "evalsha", "eval"),
     *("get", "set", "getrange", "setrange", "mget", "exists", "unlink", "expire", "pexpire"),
+    *("strlen", "pexpiretime", "del", "hdel"),
     *("hget", "hset", "hmget", "hgetall", "hincrby", "rpush", "zadd", "zrange", "xadd", "xread", "xtrim"),
 )
 """All that a producer needs; scripts run with the rights of their caller."""

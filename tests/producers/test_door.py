@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from groupage import InvalidRequest
 from groupage.contract import Endpoint
-from groupage.door import DEPTH_MAX, INTEGER_MAX, check_body
+from groupage.door import check_body
+from groupage.leaves import DEPTH_MAX, INTEGER_MAX, is_flat
 
 MESSAGE = {"role": "user", "content": "hi"}
 SECRET = "the-prompt-is-secret"
@@ -285,3 +286,40 @@ def test_mutations_never_smuggle(body: dict[str, Any], position: int, insert: by
     expected = json.loads(mutated, object_pairs_hook=unique)
     expected.pop("model", None)
     assert json.loads(found.canonical) == expected
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=2)
+)
+OBJECTS = st.dictionaries(st.text(max_size=4) | st.integers() | st.just("image_url"), SCALARS, max_size=3)
+
+
+@given(
+    st.dictionaries(st.text(max_size=4) | st.integers(), SCALARS | st.lists(OBJECTS | SCALARS, max_size=3))
+)
+def test_a_flat_body_is_its_own_canonical_value(body: dict[Any, Any]) -> None:
+    """What the quick look lets through encodes to JSON that decodes to the very same values, or cannot be encoded."""
+    if not is_flat(body):
+        return
+    try:
+        raw = msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        return
+    assert msgspec.json.decode(raw) == body
+    assert repr(msgspec.json.decode(raw)) == repr(body)
+    assert all(abs(value) <= INTEGER_MAX for value in body.values() if isinstance(value, int))
+
+
+@given(st.dictionaries(st.text(max_size=4), SCALARS | st.lists(OBJECTS, max_size=2), max_size=4))
+def test_the_quick_look_changes_no_verdict(fields: dict[str, Any]) -> None:
+    """A body is accepted or refused alike, whether its types allow the short way or, as a subclass, force the long one."""
+
+    def outcome(body: Any) -> Any:
+        try:
+            return check(body)
+        except InvalidRequest as refused:
+            return str(refused)
+
+    assert outcome({**fields, "messages": [MESSAGE]}) == outcome(
+        OrderedDict({**fields, "messages": [MESSAGE]})
+    )

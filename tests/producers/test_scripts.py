@@ -127,7 +127,35 @@ async def test_settle_writes_one_reply(redis: Any) -> None:
     assert await redis.get(keys.reply(LANE, NAME, "r1")) == value
     done = {"submitted_total": 1, "settled_total": 1}
     assert await counters(redis, keys.load(LANE)) == done | {"settled:succeeded": 1}
-    assert await counters(redis, keys.producer_load(LANE, NAME)) == done
+    assert await counters(redis, keys.producer_load(LANE, NAME)) == done | {"reply_bytes": len(value)}
+
+
+async def test_replies_that_lie_about_close_their_producers_door(redis: Any) -> None:
+    """Whoever keeps too many bytes of replies is not accepted from; discarding or expiry opens the door again."""
+    scripts = Scripts(redis)
+    seconds, _ = await redis.time()
+
+    async def answer(name: str) -> None:
+        # on the server's own clock, by which replies expire
+        one = Settlement(NAME, name, Status.SUCCEEDED, b"{}")
+        await scripts.settle(LANE, [one], now_ms=seconds * 1_000, reply_ttl_ms=9_000)
+
+    await submit(redis, entry("r1"), entry("r2"))
+    await answer("r1")
+    size = await redis.strlen(keys.reply(LANE, NAME, "r1"))
+    await redis.hset(keys.load(LANE), "max_producer_reply_bytes", size)
+    await answer("r2")
+    both = [entry("r1"), entry("r3")]
+    refused = await scripts.submit(LANE, NAME, Priority.NORMAL, both, now_ms=seconds * 1_000)
+    assert refused == ("so", "producer_reply_bytes", 2 * size, size)
+    assert (await submit(redis, *both, producer="other")).codes == "aa"
+    assert await scripts.discard(LANE, NAME, "r1")
+    assert not await scripts.discard(LANE, NAME, "r1")
+    assert (await submit(redis, entry("r3"))).codes == "a"
+    await answer("r3")
+    # the virtual now of these tests lies days ahead: all of them have expired, whatever the running sum says
+    assert (await submit(redis, entry("r4"))).codes == "a"
+    assert await redis.hget(keys.producer_load(LANE, NAME), "reply_bytes") == b"0"
 
 
 async def test_settle_for_a_batch_takes_only_what_it_owes(redis: Any) -> None:

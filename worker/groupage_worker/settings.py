@@ -11,11 +11,12 @@ Constructing `Settings` by hand reads neither file nor environment.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from groupage.contract import DEADLINE_S_MAX, LANE_PATTERN, Endpoint
 from groupage_worker.secretfile import read_secret
+from groupage_worker.settinggroup import Group, OperatorSettings
 
 LINES_MAX = 99_999
 """Requests in one input file: 'under 100,000' (azure-batch.md 6.1, 2026-11-20)."""
@@ -29,12 +30,6 @@ EXPIRES_AFTER_S = 1_209_600
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=rf"^{LANE_PATTERN.pattern}$")]
-
-
-class Group(BaseModel):
-    """A group of settings: frozen, and a typo is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class RedisSettings(Group):
@@ -152,6 +147,7 @@ class LaneSettings(Group):
     producer_requests_max: Count = Field(2_000_000, description="Admission: open requests of one producer.")
     producer_bytes_max: Count = Field(3_200_000_000, description="Admission: bytes of its open bodies.")
     producer_tokens_max: Count = Field(8_000_000_000, description="Admission: tokens of its open requests.")
+    producer_reply_bytes_max: Count = Field(4_000_000_000, description="Admission: bytes of its kept replies.")
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Producer -> share by tokens; 1 for whoever is not named.",
@@ -283,6 +279,7 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(HttpSettings(), description="Calls to the service.")
     log: LogSettings = Field(LogSettings(), description="Logs.")
     health: HealthSettings = Field(HealthSettings(), description="The endpoint for probes and metrics.")
+    operator: OperatorSettings = Field(OperatorSettings(), description="What `groupage` may show.")
 
     @classmethod
     def settings_customise_sources(

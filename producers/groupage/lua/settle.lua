@@ -6,13 +6,16 @@
 -- RETURNS per request one string: s<client><accepted_at_ms><deadline_at_ms> settled now; d settled before; o open, but owed by
 --   another batch or accepted anew; u unknown
 -- COST O(n) for n requests
--- INVARIANT a reply is written at most once and never changes; submitted_total = open_requests + settled_total.
+-- INVARIANT a reply is written at most once and never changes; submitted_total = open_requests + settled_total;
+--   reply_bytes and the hours of `kept` count each reply that is written.
 --   It may run above maxmemory, because it frees more than it writes as a rule, and the way out must stay open.
 local load, manifest = KEYS[1], KEYS[2]
 local prefix, now, ttl = ARGV[1], ARGV[2], ARGV[3]
 
 local out, producers, statuses = {}, {}, {}
 local waiting_n, waiting_t = {}, {}
+-- the hour at whose beginning these replies have expired
+local hour = math.floor((tonumber(now) + tonumber(ttl)) / 3600000) + 1
 local total, total_bytes, total_tokens = 0, 0, 0
 for i = 4, #ARGV, 4 do
   local producer, id, status, json = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
@@ -45,8 +48,8 @@ for i = 4, #ARGV, 4 do
       waiting_n[priority] = (waiting_n[priority] or 0) + 1
       waiting_t[priority] = (waiting_t[priority] or 0) + tonumber(tokens)
     end
-    local p = producers[producer] or {0, 0, 0}
-    producers[producer] = {p[1] + 1, p[2] + tonumber(bytes), p[3] + tonumber(tokens)}
+    local p = producers[producer] or {0, 0, 0, 0}
+    producers[producer] = {p[1] + 1, p[2] + tonumber(bytes), p[3] + tonumber(tokens), p[4] + #line + 1 + #json}
     statuses[status] = (statuses[status] or 0) + 1
     total, total_bytes, total_tokens = total + 1, total_bytes + tonumber(bytes), total_tokens + tonumber(tokens)
     code = 's' .. string.sub(head, 37, 52) .. accepted .. deadline
@@ -72,6 +75,10 @@ if total > 0 then
     redis.call('HINCRBY', key, 'open_bytes', -p[2])
     redis.call('HINCRBY', key, 'open_tokens', -p[3])
     redis.call('HINCRBY', key, 'settled_total', p[1])
+    redis.call('HINCRBY', key, 'reply_bytes', p[4])
+    local kept = prefix .. 'p:' .. producer .. ':kept'
+    redis.call('HINCRBY', kept, hour, p[4])
+    redis.call('PEXPIRE', kept, string.format('%.0f', tonumber(ttl) + 7200000))
   end
 end
 return out

@@ -4,16 +4,30 @@
 -- KEYS[3] ready of lane and priority (zset)  KEYS[4] queue of the producer (list)
 -- ARGV[1] lane prefix       ARGV[2] producer   ARGV[3] now (Unix ms)
 -- ARGV[4] slot width (ms)   ARGV[5] time to live after the deadline (ms)   ARGV[6] priority (one character)
--- ARGV[7..] per request: id, body hash, deadline (Unix ms), tokens, body bytes, value (header + body)
+-- ARGV[7] per request: id, blank, bytes of its value, blank   ARGV[8] the values (header + body), one behind the other
 -- RETURNS {codes, limit name, value, limit}; one character of codes per request:
 --   a accepted, k known and open, s known and settled, c conflict, o over a limit
 -- COST O(n) for n requests
 -- INVARIANT submitted_total = open_requests + settled_total; open_requests, open_bytes and open_tokens are the sums over the
---   request keys, of the lane and of the producer, and no accept brings one of them above its limit
+--   request keys, of the lane and of the producer, and no accept brings one of them above its limit; a producer whose
+--   replies take more than max_producer_reply_bytes is accepted from again once they were discarded or have expired
 local function first_broken(limits)
   for _, one in ipairs(limits) do
     if one[2] > one[3] then return one end
   end
+end
+
+-- bytes of replies that have not expired yet; only looked at when the running sum is too large
+local function live_replies(key, now)
+  local live, hours = 0, redis.call('HGETALL', key)
+  for i = 1, #hours, 2 do
+    if tonumber(hours[i]) * 3600000 <= now then
+      redis.call('HDEL', key, hours[i])
+    else
+      live = live + tonumber(hours[i + 1])
+    end
+  end
+  return live
 end
 
 local load, producer_load, ready, queue = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -22,9 +36,10 @@ local slot_ms, orphan_ms, priority = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[
 local base = prefix .. 'p:' .. producer .. ':'
 
 local l = redis.call('HMGET', load, 'open_requests', 'max_open_requests', 'open_bytes', 'max_open_bytes', 'open_tokens',
-  'max_open_tokens', 'max_producer_requests', 'max_producer_bytes', 'max_producer_tokens', 'due_cursor', 'refused')
-local m = redis.call('HMGET', producer_load, 'open_requests', 'open_bytes', 'open_tokens')
-local first_slot, refused = tonumber(l[10] or 0) + 1, l[11]
+  'max_open_tokens', 'max_producer_requests', 'max_producer_bytes', 'max_producer_tokens', 'due_cursor', 'refused',
+  'max_producer_reply_bytes')
+local m = redis.call('HMGET', producer_load, 'open_requests', 'open_bytes', 'open_tokens', 'reply_bytes')
+local first_slot, refused = tonumber(l[10] or 0) + 1, l[11] and {l[11], 1, 0}
 local open, max_open = tonumber(l[1] or 0), tonumber(l[2] or 1e15)
 local bytes, max_bytes = tonumber(l[3] or 0), tonumber(l[4] or 1e15)
 local tokens, max_tokens = tonumber(l[5] or 0), tonumber(l[6] or 1e15)
@@ -35,39 +50,56 @@ local my_tokens, my_max_tokens = tonumber(m[3] or 0), tonumber(l[9] or 1e15)
 local room_n = math.min(max_open - open, my_max_open - my_open)
 local room_b = math.min(max_bytes - bytes, my_max_bytes - my_bytes)
 local room_t = math.min(max_tokens - tokens, my_max_tokens - my_tokens)
+if l[12] and tonumber(m[4] or 0) > tonumber(l[12]) then
+  local kept = live_replies(base .. 'kept', now)
+  redis.call('HSET', producer_load, 'reply_bytes', kept)
+  if kept > tonumber(l[12]) then refused = {'producer_reply_bytes', kept, tonumber(l[12])} end
+end
 
-local codes, entries, slots, over = {}, {}, {}, {'', 0, 0}
-local n_new, n_tokens, n_bytes = 0, 0, 0
-for i = 7, #ARGV, 6 do
-  local id, digest, deadline = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-  local t, size, value = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5]
-  local key = base .. 'req:' .. id
-  local code, known = 'a', redis.call('GETRANGE', key, 4, 35)
+local values, at, request, reply = ARGV[8], 1, base .. 'req:', base .. 'rep:'
+local codes, entries, slots, over, seen, ttl, names = {}, {}, {}, {'', 0, 0}, nil, nil, nil
+local n, n_new, n_tokens, n_bytes = 0, 0, 0, 0
+for id, length in string.gmatch(ARGV[7], '(%S+) (%d+) ') do
+  local value = string.sub(values, at, at + length - 1)
+  at = at + length
+  local digest, deadline, t, size = string.sub(value, 5, 36), string.match(value, '^|(%d+)|(%d+)|(%d+)|', 66)
+  if deadline ~= seen then
+    -- most requests of a call have the same
+    seen, ttl = deadline, string.format('%.0f', math.max(1, deadline - now) + orphan_ms)
+    local slot = math.max(first_slot, math.floor(deadline / slot_ms))
+    slots[slot] = slots[slot] or {}
+    names = slots[slot]
+  end
+  local key, code, known = request .. id, 'o', ''
+  local fits = not refused and n_new < room_n and n_bytes + size <= room_b and n_tokens + t <= room_t
+  if fits and redis.call('SET', key, value, 'NX', 'PX', ttl) then
+    code = 'a'
+  else
+    known = redis.call('GETRANGE', key, 4, 35)
+  end
   if known ~= '' then
     code = known == digest and 'k' or 'c'
   else
-    known = redis.call('GETRANGE', base .. 'rep:' .. id, 0, 31)
+    known = redis.call('GETRANGE', reply .. id, 0, 31)
     if known ~= '' then
+      if code == 'a' then redis.call('UNLINK', key) end
       code = known == digest and 's' or 'c'
+    elseif code == 'a' then
+      n_new, n_tokens, n_bytes = n_new + 1, n_tokens + t, n_bytes + size
+      entries[n_new] = id .. '|' .. t .. '|' .. size .. '|' .. string.sub(value, 53, 65)
+      names[#names + 1] = producer .. ':' .. id
     elseif refused then
-      code, over = 'o', {refused, 1, 0}
-    elseif n_new + 1 > room_n or n_bytes + size > room_b or n_tokens + t > room_t then
-      code, over = 'o', first_broken({
+      over = refused
+    else
+      over = first_broken({
         {'open_requests', open + n_new + 1, max_open}, {'open_bytes', bytes + n_bytes + size, max_bytes},
         {'open_tokens', tokens + n_tokens + t, max_tokens}, {'producer_requests', my_open + n_new + 1, my_max_open},
         {'producer_bytes', my_bytes + n_bytes + size, my_max_bytes},
         {'producer_tokens', my_tokens + n_tokens + t, my_max_tokens}})
     end
   end
-  if code == 'a' then
-    redis.call('SET', key, value, 'PX', math.max(1, deadline - now) + orphan_ms)
-    n_new, n_tokens, n_bytes = n_new + 1, n_tokens + t, n_bytes + size
-    entries[n_new] = id .. '|' .. ARGV[i + 3] .. '|' .. ARGV[i + 4] .. '|' .. string.sub(value, 53, 65)
-    local slot = math.max(first_slot, math.floor(deadline / slot_ms))
-    slots[slot] = slots[slot] or {}
-    table.insert(slots[slot], producer .. ':' .. id)
-  end
-  codes[#codes + 1] = code
+  n = n + 1
+  codes[n] = code
 end
 
 if n_new > 0 then

@@ -26,5 +26,6 @@ async def announce_lanes(context: Context) -> None:
             "max_producer_requests": lane.producer_requests_max,
             "max_producer_bytes": lane.producer_bytes_max,
             "max_producer_tokens": lane.producer_tokens_max,
+            "max_producer_reply_bytes": lane.producer_reply_bytes_max,
         }
         await context.admission.announce(name, info, limits)

@@ -17,9 +17,9 @@ class Admission:
     """Announcements and limits of lanes, on the data server.
 
     What is open is counted in requests, bytes and tokens, of the lane and of each producer, exactly: `submit` adds,
-    `settle` takes away. Replies are not counted: reading does not end a reply, so nobody knows which are unread, and
-    one that expires tells no counter. They are bounded by the lane's `reply_ttl_s`, times what was accepted in that
-    time, and by the memory guard, which closes the door (`refuse`) long before Redis is full.
+    `settle` takes away. Replies are counted in bytes, of each producer, until they are discarded or expire: reading does
+    not end a reply, so whoever lets them lie pays with its own door. The memory guard closes every door (`refuse`)
+    long before Redis is full.
     """
 
     def __init__(self, redis: RedisClient, *, clock: Clock) -> None:

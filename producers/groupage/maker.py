@@ -1,0 +1,78 @@
+"""Requests as their caller gives them → items ready to be sent, checked against their lane."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from groupage import checks, faults
+from groupage.contract import Durability, Request
+from groupage.epoch import Epoch
+from groupage.items import Item, Outcome
+from groupage.lanes import Lanes
+
+
+class Maker:
+    """Makes the items of one producer.
+
+    Args:
+        producer: Its name.
+        lane: Lane of requests that name none; None if there is no such.
+        durability: Level of calls that name none.
+        lanes: What workers announced.
+        epoch: The history that requests are accepted in; noted before the first one.
+        before: Called before each item is made.
+    """
+
+    def __init__(
+        self,
+        *,
+        producer: str,
+        lane: str | None,
+        durability: str,
+        lanes: Lanes,
+        epoch: Epoch,
+        before: Callable[[], None],
+    ) -> None:
+        self.lane = None if lane is None else checks.check_lane(lane)
+        self.durability: Final = checks.check_durability(durability)
+        self._producer = producer
+        self._lanes = lanes
+        self._epoch = epoch
+        self._before = before
+
+    def level(self, durability: str | None) -> Durability:
+        """The level that a call asks for.
+
+        Raises:
+            InvalidRequest: If it is none.
+        """
+        return self.durability if durability is None else checks.check_durability(durability)
+
+    def make(
+        self, request: Request, lane: str | None, level: Durability, future: Outcome
+    ) -> Item | Awaitable[Item]:
+        """The item of a request; awaitable only where Redis has to be asked first.
+
+        Args:
+            request: As given.
+            lane: Its lane; None for the default.
+            level: To be reached before its ticket is there.
+            future: Where its ticket goes.
+
+        Raises:
+            InvalidRequest: If it can never be accepted as it is.
+        """
+        name = self.lane if lane is None else lane
+        info = self._lanes.peek(name) if type(name) is str else None
+        if name is None or info is None or self._epoch.number is None:
+            return self._ask_and_make(request, checks.check_lane(name), level, future)
+        self._before()
+        return checks.make_item(request, name, info, producer=self._producer, durability=level, future=future)
+
+    async def _ask_and_make(self, request: Request, name: str, level: Durability, future: Outcome) -> Item:
+        if self._epoch.number is None:
+            # noted before anything is accepted in it
+            with faults.reading():
+                await self._epoch.open()
+        self._before()
+        info = self._lanes.peek(name) or await self._lanes.get(name)
+        return checks.make_item(request, name, info, producer=self._producer, durability=level, future=future)
