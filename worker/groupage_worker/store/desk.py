@@ -1,10 +1,12 @@
 """What a person looks up and asks for: batches by state, requests by name, drains, wishes."""
 
+import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
-from groupage import codec, keys
+from groupage import codec, keys, records
+from groupage.contract import Reply, RequestStatus
 from groupage.scripts import load_script
 from groupage_worker.clock import Clock
 from groupage_worker.models import Batch
@@ -45,8 +47,19 @@ class Desk:
         names = [
             step.removeprefix("batch:") async for step in self._batches.steps() if step.startswith("batch:")
         ]
-        found = [await self._batches.read(name) for name in sorted(names)]
-        return [batch for batch in found if batch]
+        return [batch async for batch in self._read(sorted(names))]
+
+    async def _read(self, names: list[str]) -> AsyncGenerator[Batch, None]:
+        """Records that this release can read, in the order of their names."""
+        for start in range(0, len(names), PAGE):
+            page = names[start : start + PAGE]
+            async with self._control.pipeline(transaction=False) as pipe:
+                for name in page:
+                    pipe.hgetall(keys.batch(name))
+                answers = await pipe.execute()
+            for name, record in zip(page, answers, strict=True):
+                with contextlib.suppress(KeyError, ValueError):
+                    yield Batch.from_record(name, {k.decode(): v.decode() for k, v in record.items()})
 
     async def closed_batches(self, *, most: int) -> list[Batch]:
         """Records of closed batches that are still kept, newest first. Scans the control server."""
@@ -56,12 +69,12 @@ class Desk:
             async for key in self._control.scan_iter(match=f"{head}*", count=1_000, _type="hash")
         ]
         found: list[Batch] = []
-        for name in sorted(names, reverse=True):
-            batch = await self._batches.read(name)
-            if batch and batch.state is BatchState.CLOSED:
-                found.append(batch)
-                if len(found) == most:
-                    break
+        async with contextlib.aclosing(self._read(sorted(names, reverse=True))) as records:
+            async for batch in records:
+                if batch.state is BatchState.CLOSED:
+                    found.append(batch)
+                    if len(found) == most:
+                        break
         return found
 
     async def owed(self, batch: Batch) -> int:
@@ -91,6 +104,29 @@ class Desk:
         """The whole value of an open request, body included; None if it is not open."""
         value: bytes | None = await self._data.get(keys.request(lane, producer, id))
         return value
+
+    async def status(self, lane: str, producer: str, id: str) -> RequestStatus:  # noqa: A002 - as above
+        """Where a request is.
+
+        Raises:
+            UnknownRequest: If there is neither an open request nor a reply of this id.
+        """
+        return await records.read_status(self._data, lane=lane, producer=producer, id=id)
+
+    async def cancel(self, lane: str, producer: str, id: str, *, reply_ttl_s: float) -> Reply:  # noqa: A002 - as above
+        """Settle a request as cancelled, unless it is settled; returns the reply that stands.
+
+        Raises:
+            UnknownRequest: If there is neither an open request nor a reply of this id.
+        """
+        return await records.cancel(
+            self._data,
+            lane=lane,
+            producer=producer,
+            id=id,
+            now_ms=self._clock.now_ms(),
+            reply_ttl_ms=round(reply_ttl_s * 1_000),
+        )
 
     async def drain(self, deployment: str, reason: str) -> None:
         """Keep new batches off a deployment until `resume`."""

@@ -1,0 +1,72 @@
+"""The command `groupage`: what a person looks at and decides. It needs Redis and the worker's settings."""
+# ruff: noqa: T201 - what a command says is printed
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from redis.exceptions import NoPermissionError, RedisError
+
+from groupage.errors import GroupageError, InvalidRequest, UnknownLane, UnknownRequest
+from groupage_worker import configfile
+from groupage_worker.errors import ConfigurationError
+from groupage_worker.operator.errors import Mistake, NotDone
+from groupage_worker.operator.grammar import Grammar
+from groupage_worker.operator.session import opened
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+"""Also what argparse uses: the caller has to change something before it makes sense to try again."""
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments after the command's name; default: the process's.
+
+    Returns:
+        Exit status: 0 done, 1 something outside is in the way, 2 the call must be changed.
+    """
+    args = Grammar().parser.parse_args(argv)
+    try:
+        return asyncio.run(_run(args))
+    except (Mistake, InvalidRequest, UnknownLane, UnknownRequest) as error:
+        return _say(str(error), EXIT_USAGE)
+    except ConfigurationError as error:
+        found = error.problems
+        return _say(
+            "\n".join([f"the settings cannot work, {len(found)} problems:", *map("- {}".format, found)]),
+            EXIT_USAGE,
+        )
+    except (NotDone, GroupageError) as error:
+        return _say(str(error), EXIT_FAILED)
+    except NoPermissionError:
+        return _say("the Redis user may not do this; `groupage acl` makes users that may", EXIT_FAILED)
+    except (RedisError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # whoever read our output (head, less) has seen enough; Python must not complain at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_OK
+        return _say(
+            f"Redis cannot be used ({type(error).__name__}); `groupage-worker check` says what is wrong",
+            EXIT_FAILED,
+        )
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+async def _run(args: argparse.Namespace) -> int:
+    if "on_fleet" not in args:
+        return int(await args.on_files(args))
+    async with opened(configfile.load(args.config)) as session:
+        return int(await args.on_fleet(args, session))
+
+
+def _say(text: str, exit_status: int) -> int:
+    print(f"groupage: {text}", file=sys.stderr)
+    return exit_status

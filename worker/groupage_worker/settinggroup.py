@@ -1,0 +1,17 @@
+"""What all groups of settings have in common, and the groups that no stage reads."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Group(BaseModel):
+    """A group of settings: frozen, and a typo is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class OperatorSettings(Group):
+    """What the operator's tool `groupage` may show."""
+
+    show_bodies: bool = Field(
+        False, description="Whether `groupage request --body` may show what a request says."
+    )
