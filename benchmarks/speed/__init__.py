@@ -1,0 +1,1 @@
+"""How fast the product is, how fast the machine would let it be, and how fast the usual way is: `make bench`."""
