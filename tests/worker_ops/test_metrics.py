@@ -249,6 +249,16 @@ def test_producers_share_labels_beyond_a_number(metrics):
     assert sum(spent.values()) == PRODUCERS_MAX + 7
 
 
+def test_rare_events_are_shown_before_they_happen(metrics):
+    """The first duplicate batch is a rise from 0, which an alert can see."""
+    metrics.expect(["mini"])
+    value = metrics.registry.get_sample_value
+    for name in ("groupage_duplicate_batches_total", "groupage_batches_adopted_total"):
+        assert value(name, {"deployment": "mini"}) == 0
+    metrics.duplicate_batch("mini")
+    assert value("groupage_duplicate_batches_total", {"deployment": "mini"}) == 1
+
+
 def test_unknown_words_become_other(metrics):
     """Words outside the closed sets make one series, not many."""
     metrics.step("new-kind", "new-outcome", 0.1)

@@ -173,6 +173,12 @@ class Metrics:
             "loop_stall_seconds", "How long did the event loop not answer?", _STALL_BUCKETS_S
         )
 
+    def expect(self, deployments: Iterable[str]) -> None:
+        """Show what is rare as 0 before it happens: a counter that begins with 1 has never risen, so no alert sees it."""
+        for deployment in deployments:
+            self._duplicates.labels(deployment)
+            self._adopted.labels(deployment)
+
     def claimed(self, lane: str, n: int, tokens: int) -> None:
         """`n` requests of `tokens` estimated tokens went into a batch."""
         self._claimed.labels(lane).inc(n)
