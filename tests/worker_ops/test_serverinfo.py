@@ -49,6 +49,20 @@ def test_dangerous_servers(changes, part):
     assert problem.startswith("redis control server (")
 
 
+async def test_a_primary_that_waits_for_its_replicas_is_fine() -> None:
+    """A primary with a replica is noted unless it refuses writes that nobody follows."""
+    with EmbeddedRedis(port=0) as primary:
+        here = f"127.0.0.1 {primary.url.rpartition(':')[2]}"
+        with EmbeddedRedis(port=0, options={"replicaof": here}):
+            client = connect(primary.url)
+            while not (found := await inspect(client)).replicas:
+                pass
+            assert any("min-replicas-to-write" in note for note in notes(found, "data"))
+            await client.config_set("min-replicas-to-write", 1)
+            assert (await inspect(client)).waits_for_replicas
+            await disconnect(client)
+
+
 def test_data_may_be_a_cluster():
     """A cluster is fine for data."""
     assert problems(dataclasses.replace(GOOD, is_cluster=True), "data") == []
@@ -69,6 +83,7 @@ def test_redis_versions(version):
         ({"maxmemory_policy": None}, "does not say its eviction policy"),
         ({"maxmemory_bytes": 0}, "has no maxmemory"),
         ({"maxmemory_bytes": None}, "does not say its memory limit"),
+        ({"replicas": 1}, "set min-replicas-to-write 1"),
         ({"clock_offset_s": 30.0}, "30 s ahead of ours"),
         ({"clock_offset_s": -30.0}, "30 s behind ours"),
     ],

@@ -38,6 +38,8 @@ class ServerFacts:
         has_aof: Whether every write goes to an append-only file.
         has_snapshots: Whether snapshots are made on schedule.
         clock_offset_s: Its time minus ours, at the middle of the question.
+        replicas: How many servers follow it now.
+        waits_for_replicas: Whether it refuses writes while too few of them follow (min-replicas-to-write).
     """
 
     product: str
@@ -50,6 +52,8 @@ class ServerFacts:
     has_aof: bool | None
     has_snapshots: bool | None
     clock_offset_s: float
+    replicas: int = 0
+    waits_for_replicas: bool = False
 
     @property
     def name(self) -> str:
@@ -107,6 +111,9 @@ def facts(info: Mapping[str, Any], config: Mapping[str, str], clock_offset_s: fl
         has_aof=None if aof is None else bool(int(aof)),
         has_snapshots=bool(config["save"].strip()) if "save" in config else None,
         clock_offset_s=clock_offset_s,
+        replicas=int(info.get("connected_slaves", 0)),
+        # INFO has this line only where the setting is in force
+        waits_for_replicas="min_slaves_good_slaves" in info,
     )
 
 
@@ -157,6 +164,11 @@ def notes(facts: ServerFacts, role: Role) -> list[str]:
         )
     if facts.maxmemory_bytes is None:
         found.append(f"{here}: does not say its memory limit; keep open_bytes_max of all lanes well below it")
+    if facts.replicas and not facts.waits_for_replicas:
+        found.append(
+            f"{here}: a failover may lose what it has just acknowledged, which then is asked for and paid again; set "
+            "min-replicas-to-write 1, or have producers ask for durability replicated"
+        )
     if abs(facts.clock_offset_s) > CLOCK_OFFSET_S_MAX:
         found.append(
             f"{here}: its clock is {abs(facts.clock_offset_s):.0f} s {'ahead of' if facts.clock_offset_s > 0 else 'behind'} "
