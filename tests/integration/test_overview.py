@@ -19,6 +19,7 @@ async def snapshot(fleet: Fleet) -> Snapshot:
         fleet.redis,
         batches=fleet.batches,
         requests=fleet.requests,
+        is_frozen=fleet.epochs.is_frozen,
         clock=fleet.clock,
         lanes={LANE: 3_600.0},
         limits={name: fleet.context.limit_tokens(name) for name in fleet.settings.deployments},
@@ -77,6 +78,15 @@ def _files_are_seen(fleet: Fleet):
         return counted == held and sum(held.values()) == 1
 
     return are_seen
+
+
+async def test_a_freeze_is_shown(redis, clock):
+    """While the fleet is frozen because Redis went back, the overview says so."""
+    async with running_fleet(redis, clock) as fleet:
+        assert not (await snapshot(fleet)).is_frozen
+        await redis.delete(keys.EPOCH)
+        await fleet.pipeline.beat()
+        assert (await snapshot(fleet)).is_frozen
 
 
 async def test_many_producers_are_summed_up(redis, clock):

@@ -67,7 +67,7 @@ NAMES = {
     *("groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
     *("groupage_producer_cost_usd", "groupage_producer_reply_latency_seconds"),
     *("groupage_redis_limit_bytes", "groupage_redis_used_bytes", "groupage_reply_margin_seconds"),
-    *("groupage_region_files", "groupage_region_files_limit"),
+    *("groupage_frozen", "groupage_region_files", "groupage_region_files_limit"),
 }
 """Every metric; dashboards and alerts may use these, a counter with `_total` behind."""
 
@@ -90,6 +90,7 @@ def fleet(clock):
     collector.update(
         Snapshot(
             taken_at_ms=clock.now_ms() - 2_000,
+            is_frozen=True,
             lanes={
                 "chat": LaneSnapshot(
                     open_requests=7,
@@ -284,6 +285,7 @@ def test_the_fleet_is_shown(fleet, clock):
     clock.advance(3)
     value = registry.get_sample_value
     assert value("groupage_snapshot_age_seconds") == 5
+    assert value("groupage_frozen") == 1
     assert value("groupage_lane_open_requests", {"lane": "chat"}) == 7
     assert value("groupage_lane_oldest_waiting_age_seconds", {"lane": "chat"}) == 1.5
     assert value("groupage_lane_submitted_requests_total", {"lane": "chat"}) == 11

@@ -242,6 +242,7 @@ class App:
                 self._data,
                 batches=self._batches,
                 requests=self._requests,
+                is_frozen=self._epochs.is_frozen,
                 clock=self._clock,
                 lanes={name: lane.deadline_s for name, lane in settings.lanes.items()},
                 limits=self._limits(),

@@ -48,6 +48,11 @@ class FleetCollector(Collector):
         yield GaugeMetricFamily(
             "groupage_snapshot_age_seconds", "How old are the fleet's figures?", value=age_s
         )
+        yield GaugeMetricFamily(
+            "groupage_frozen",
+            "Has the fleet stopped because Redis may have lost writes?",
+            value=int(snapshot.is_frozen),
+        )
         yield from _lanes(snapshot)
         yield from _deployments(snapshot)
         yield from _batches(snapshot)

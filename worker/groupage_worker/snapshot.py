@@ -98,6 +98,7 @@ class Snapshot:
 
     Attributes:
         taken_at_ms: When, Unix ms.
+        is_frozen: Whether nothing is gathered and created until every region was looked at.
         lanes: By name.
         deployments: By name.
         regions: By name.
@@ -106,6 +107,7 @@ class Snapshot:
     """
 
     taken_at_ms: int
+    is_frozen: bool = False
     lanes: Mapping[str, LaneSnapshot] = dataclasses.field(default_factory=dict)
     deployments: Mapping[str, DeploymentSnapshot] = dataclasses.field(default_factory=dict)
     regions: Mapping[str, RegionSnapshot] = dataclasses.field(default_factory=dict)

@@ -34,6 +34,7 @@ async def take_snapshot(
     *,
     batches: BatchStore,
     requests: RequestStore,
+    is_frozen: bool,
     clock: Clock,
     lanes: Mapping[str, float],
     limits: Mapping[str, int],
@@ -46,6 +47,7 @@ async def take_snapshot(
         data: Client of the data server.
         batches: On the control server.
         requests: On the data server.
+        is_frozen: Whether the fleet is.
         clock: For ages.
         lanes: Lane -> deadline of requests that name none, seconds.
         limits: Deployment -> tokens that may be reserved.
@@ -56,6 +58,7 @@ async def take_snapshot(
     files = await batches.files(files_max)
     return Snapshot(
         taken_at_ms=now,
+        is_frozen=is_frozen,
         lanes={
             lane: _lane(
                 await requests.load(lane),
