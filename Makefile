@@ -47,6 +47,12 @@ contracts: $(READY) ## import-linter: who may import whom
 base-install: $(READY) ## The producer side alone, on the oldest and the newest redis-py
 	$(BIN)/python tests/packaging/base_install.py
 
+alerts: ## Alert rules: each fires when it should and is silent when it should be, by promtool
+	.ci/alerts
+
+dashboards: $(READY) ## Dashboards: Grafana's types, and every query on a real Prometheus that scraped real workers
+	.ci/dashboards
+
 check: lint types contracts base-install ## All checks but the tests
 
 lock: $(READY) ## Renew the hashed requirement files from pyproject.toml

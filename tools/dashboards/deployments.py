@@ -1,0 +1,256 @@
+"""For whoever owns the quota: where is it free, what is stuck, what fails and why?"""
+
+from typing import Final
+
+from tools.dashboards.grafana import Dashboard, Panel, Query, Row, Variable
+
+_MINE: Final = 'job=~"$job", deployment=~"$deployment"'
+"""Chooses what the variables at the top say."""
+
+_REGION: Final = 'job=~"$job", region=~"$region"'
+
+
+def _by(metric: str, *labels: str) -> str:
+    """A figure of the fleet, which every worker shows."""
+    return f"max by ({', '.join(labels)}) ({metric}{{{_MINE}}})"
+
+
+def _increase(metric: str, *labels: str) -> str:
+    """How often something happened in the last hour, on all workers together."""
+    return f"sum by ({', '.join(labels)}) (increase({metric}{{{_MINE}}}[1h]))"
+
+
+QUOTA: Final = Row(
+    "Quota",
+    (
+        Panel(
+            unit="percentunit",
+            title="Quota in use",
+            about="Reserved share of what may be reserved. Near 100 % is full, which is good while requests wait.",
+            queries=[
+                Query(
+                    f"{_by('groupage_deployment_reserved_tokens', 'deployment')}"
+                    f" / {_by('groupage_deployment_limit_tokens', 'deployment')}",
+                    "{{deployment}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="short",
+            title="Free tokens",
+            about="What may still be reserved. Free quota while requests wait: the deployment is paused, or no lane lists it.",
+            queries=[
+                Query(
+                    f"{_by('groupage_deployment_limit_tokens', 'deployment')}"
+                    f" - {_by('groupage_deployment_reserved_tokens', 'deployment')}",
+                    "{{deployment}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="short",
+            title="Reserved against limit",
+            about="Enqueued tokens. The limit is the quota in the settings less its margin.",
+            queries=[
+                Query(_by("groupage_deployment_reserved_tokens", "deployment"), "{{deployment}} reserved"),
+                Query(_by("groupage_deployment_limit_tokens", "deployment"), "{{deployment}} limit"),
+            ],
+        ),
+        Panel(
+            unit="none",
+            title="Paused",
+            about="1 while a deployment takes no new batch. What is in flight there stays and is followed.",
+            queries=[Query(_by("groupage_deployment_paused", "deployment"), "{{deployment}}")],
+        ),
+        Panel(
+            unit="short",
+            title="Pauses in the last hour",
+            about="By the code that led to them. token_limit_exceeded is the quota; http_401 and the like are credentials.",
+            queries=[
+                Query(_increase("groupage_pauses_total", "deployment", "reason"), "{{deployment}} {{reason}}")
+            ],
+        ),
+        Panel(
+            unit="short",
+            title="Tokens a second",
+            about="What the service counted, by deployment and direction: where work really gets done.",
+            queries=[
+                Query(
+                    "sum by (deployment, direction) "
+                    f"(rate(groupage_used_tokens_total{{{_MINE}}}[$__rate_interval]))",
+                    "{{deployment}} {{direction}}",
+                )
+            ],
+        ),
+    ),
+)
+
+FLIGHT: Final = Row(
+    "In flight",
+    (
+        Panel(
+            unit="short",
+            stacked=True,
+            title="Batches by state",
+            about="Open batches of these deployments. uploaded waits for quota, resolving for a clear answer to a create.",
+            queries=[
+                Query(
+                    f"sum by (state) ({_by('groupage_batches', 'lane', 'deployment', 'state')})", "{{state}}"
+                )
+            ],
+        ),
+        Panel(
+            unit="s",
+            title="Oldest batch in its state",
+            about="submitted may take a day (the service's promise). More than an hour anywhere else does not move.",
+            queries=[
+                Query(
+                    _by("groupage_batches_oldest_age_seconds", "deployment", "state"),
+                    "{{deployment}} {{state}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="s",
+            title="Time at the service, 90 %",
+            about="Validating, running and finalizing, by the service's own times: which deployment is slow, and in what.",
+            queries=[
+                Query(
+                    "histogram_quantile(0.9, sum by (le, deployment, phase) "
+                    f"(increase(groupage_remote_phase_seconds_bucket{{{_MINE}}}[1h])))",
+                    "{{deployment}} {{phase}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="short",
+            title="Batches ended in the last hour",
+            about="By outcome. completed is the service's word for a batch that ran to its end.",
+            queries=[
+                Query(
+                    _increase("groupage_batches_closed_total", "deployment", "outcome"),
+                    "{{deployment}} {{outcome}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="short",
+            title="Batches opened in the last hour",
+            about="slice: a whole slice was waiting. linger: the oldest request had waited long enough for company.",
+            queries=[
+                Query(
+                    _increase("groupage_batches_opened_total", "deployment", "reason"),
+                    "{{deployment}} {{reason}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="percentunit",
+            title="Input files against the cap",
+            about="Everybody's input files at the resource. At the cap uploads are refused; groupage deletes only its own.",
+            queries=[
+                Query(
+                    f"max by (region) (groupage_region_files{{{_REGION}}})"
+                    f" / max by (region) (groupage_region_files_limit{{{_REGION}}})",
+                    "{{region}}",
+                )
+            ],
+        ),
+    ),
+)
+
+TROUBLE: Final = Row(
+    "What fails, and why",
+    (
+        Panel(
+            unit="short",
+            title="Batches refused in the last hour",
+            about="The service's code, and what came next. The runbook of GroupageDeploymentRejected explains the codes.",
+            queries=[
+                Query(
+                    _increase("groupage_batches_refused_total", "deployment", "error_code", "next"),
+                    "{{deployment}} {{error_code}} → {{next}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="short",
+            title="Lines that were no reply, last hour",
+            about="retried lines go again at no cost; duplicate, foreign and unknown ones are the service's fault; "
+            "missing ones were never run.",
+            queries=[
+                Query(
+                    "sum by (deployment, outcome) (increase("
+                    f'groupage_lines_total{{{_MINE}, outcome!~"delivered|failed"}}[1h])) > 0',
+                    "{{deployment}} {{outcome}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="short",
+            alarm_at=1,
+            title="Cancelled, adopted, created twice, last hour",
+            about="Remote batches that we cancelled (stuck, or nobody waits), that Redis had forgotten, that exist twice.",
+            queries=[
+                Query(
+                    f"sum by (deployment) (increase(groupage_duplicate_batches_total{{{_MINE}}}[1h]))",
+                    "{{deployment}} twice",
+                ),
+                Query(
+                    _increase("groupage_batches_cancelled_total", "deployment", "reason"),
+                    "{{deployment}} cancelled: {{reason}}",
+                ),
+                Query(
+                    f"sum by (deployment) (increase(groupage_batches_adopted_total{{{_MINE}}}[1h]))",
+                    "{{deployment}} adopted",
+                ),
+            ],
+        ),
+        Panel(
+            unit="ops",
+            title="Calls by status",
+            about="Calls to the service. `none` got no answer at all.",
+            queries=[
+                Query(
+                    f"sum by (region, status) (rate(groupage_calls_total{{{_REGION}}}[$__rate_interval]))",
+                    "{{region}} {{status}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="ops",
+            title="Failed calls by code",
+            about="Which call failed with which code. Most are repeated by themselves.",
+            queries=[
+                Query(
+                    "sum by (region, op, error_code) "
+                    f'(rate(groupage_calls_total{{{_REGION}, error_code!="ok"}}[$__rate_interval]))',
+                    "{{region}} {{op}} {{error_code}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="s",
+            title="Call duration, 95 %",
+            about="By region and call. upload and content move whole files.",
+            queries=[
+                Query(
+                    "histogram_quantile(0.95, sum by (le, region, op) "
+                    f"(rate(groupage_call_seconds_bucket{{{_REGION}}}[$__rate_interval])))",
+                    "{{region}} {{op}}",
+                )
+            ],
+        ),
+    ),
+)
+
+DEPLOYMENTS: Final = Dashboard(
+    uid="groupage-deployments",
+    title="groupage: deployments",
+    about="Where is quota free, what is stuck, what fails and why? For whoever owns the quota.",
+    variables=(
+        Variable("deployment", "groupage_deployment_limit_tokens", "deployment"),
+        Variable("region", "groupage_calls_total", "region"),
+    ),
+    rows=(QUOTA, FLIGHT, TROUBLE),
+)
