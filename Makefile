@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXTRAS := worker emulator dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos-short chaos lint types contracts base-install check lock clean
+.PHONY: alerts dashboards help setup demo test chaos-short chaos lint types contracts base-install check lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
