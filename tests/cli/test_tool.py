@@ -28,7 +28,7 @@ COMMANDS = [
         ["drain"],
         ["resume"],
     ),
-    *(["dead"], ["dead", "list"], ["dead", "retry"], ["dead", "drop"], ["submit"], ["collect"]),
+    *(["dead"], ["dead", "list"], ["dead", "retry"], ["dead", "drop"], ["submit"], ["collect"], ["acl"]),
 ]
 
 

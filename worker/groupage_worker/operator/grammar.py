@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from groupage import __version__
-from groupage_worker.operator import bulk, changes, lookups, status
+from groupage_worker.operator import acl, bulk, changes, lookups, status
 from groupage_worker.states import BatchState
 
 _ABOUT = """\
@@ -49,6 +49,7 @@ class Grammar:
         self._deployments()
         self._dead()
         self._files()
+        self._acl()
 
     def _add(self, where: Any, name: str, about: str, **more: Any) -> argparse.ArgumentParser:
         """A command whose short and long help are made of the same text."""
@@ -202,6 +203,30 @@ class Grammar:
         one.add_argument("--output", type=Path, required=True, metavar="OUT", help="file for the replies")
         one.add_argument(
             "--timeout-s", type=_seconds, metavar="S", help="longest wait altogether; default: for ever"
+        )
+
+    def _acl(self) -> None:
+        one = self._add(
+            self._commands,
+            "acl",
+            "Make an ACL file for Redis or Valkey.\nUsers `worker`, `operator`, `metrics` and `producer-NAME`, each with the "
+            "least rights; `default` is switched off.\nChanges no server: put the file where `aclfile` says, then ACL LOAD. "
+            "Needs no settings.",
+            on_files=acl.acl,
+        )
+        one.add_argument(
+            "--passwords",
+            type=Path,
+            required=True,
+            metavar="DIR",
+            help="folder with one file a user, named as the user; those that are missing are made",
+        )
+        one.add_argument(
+            "--producer", action="append", default=[], metavar="NAME", help="a backend service; repeat it"
+        )
+        one.add_argument("--no-staff", action="store_true", help="leave out worker, operator and metrics")
+        one.add_argument(
+            "--redis", choices=("7.0", "7.2"), default="7.2", help="oldest server that reads it; default 7.2"
         )
 
 
