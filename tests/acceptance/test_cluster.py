@@ -1,0 +1,126 @@
+"""Data on a Redis Cluster of several nodes, control on a server of its own: a real worker, start to end."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from groupage import Producer, Request, Status, keys
+from groupage.connect import connect, disconnect
+from groupage_emulator import Config, Emulator
+from groupage_emulator.demo.children import Crew, wait_for
+from groupage_emulator.redis_server import EmbeddedRedis, free_port
+from tests.acceptance.site import WAIT_S, body
+
+pytestmark = pytest.mark.timeout(120)
+
+NODES = 3
+SLOTS = 16_384
+LANES = ("chat", "mail", "sums")
+"""One on each node: slots 10923 and up, below 5461, and between."""
+
+REQUESTS = 60
+
+
+@contextlib.asynccontextmanager
+async def running_cluster(folder: Path) -> AsyncIterator[list[EmbeddedRedis]]:
+    """Nodes that share the slots and know each other."""
+    with contextlib.ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                EmbeddedRedis(
+                    port=0,
+                    data_dir=folder / f"node-{number}",
+                    options={"cluster-enabled": "yes", "cluster-port": str(free_port())},
+                )
+            )
+            for number in range(NODES)
+        ]
+        clients = [connect(node.url) for node in nodes]
+        for number, client in enumerate(clients):
+            first, last = SLOTS * number // NODES, SLOTS * (number + 1) // NODES - 1
+            await client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            await client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        bus = [(await client.config_get("cluster-port"))["cluster-port"] for client in clients]
+        for client in clients[1:]:
+            port = nodes[0].url.rpartition(":")[2]
+            await client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus[0])
+        for client in clients:
+            async with asyncio.timeout(WAIT_S):
+                while not await _knows_all(client):
+                    await asyncio.sleep(0.05)
+            await disconnect(client)
+        yield nodes
+
+
+async def _knows_all(client: Any) -> bool:
+    info = (await client.execute_command("CLUSTER", "INFO")).decode()
+    return "cluster_state:ok" in info and f"cluster_known_nodes:{NODES}" in info
+
+
+def settings_of(emulator: Emulator, *, data_url: str, control_url: str) -> dict[str, Any]:
+    """One deployment a region; every lane may use all of them."""
+    return {
+        "cluster": "spread",
+        "redis": {"data_url": data_url, "control_url": control_url, "socket_timeout_s": 2.0},
+        "regions": {
+            name: {"endpoint": region.base_url, "location": name, "api_key": region.key}
+            for name, region in emulator.regions.items()
+        },
+        "deployments": {
+            f"mini-{name}": {"region": name, "model": "gpt-4o-mini-batch", "enqueued_tokens": 1_000_000}
+            for name in emulator.regions
+        },
+        "lanes": {
+            lane: {"deployments": [f"mini-{name}" for name in emulator.regions], "linger_s": 0.3}
+            for lane in LANES
+        },
+        "gather": {"tick_s": 0.2},
+        "submit": {"file_poll_s": 0.3},
+        "track": {"poll_s": 0.3},
+        "lease": {"lease_s": 3.0, "watchdog_s": 1.0},
+        "log": {"format": "json"},
+        "health": {"port": 0},
+    }
+
+
+async def test_lanes_are_spread_over_a_cluster(tmp_path: Path) -> None:
+    """Every lane works from submit to reply on whichever node it lies, and lanes lie on more than one."""
+    (logs := tmp_path / "logs").mkdir()
+    with EmbeddedRedis(data_dir=tmp_path / "control") as control:
+        async with (
+            running_cluster(tmp_path) as nodes,
+            Emulator(Config(time_scale=200.0)) as emulator,
+            Crew(logs) as crew,
+        ):
+            data_url = nodes[0].url.replace("redis://", "redis+cluster://")
+            path = tmp_path / "worker.yaml"
+            path.write_text(yaml.safe_dump(settings_of(emulator, data_url=data_url, control_url=control.url)))
+            worker = crew.start("worker", ["groupage_worker", "run", "--config", str(path)])
+            await wait_for(worker, lambda: worker.says("app.ready"), WAIT_S, "did not get ready")
+            async with Producer(data_url, name="shop", lane=LANES[0], sweep_s=1.0) as producer:
+                tickets = await producer.submit_many(
+                    Request(body=body(n), id=f"r{n}", lane=LANES[n % len(LANES)]) for n in range(REQUESTS)
+                )
+                replies = [reply async for reply in producer.replies(tickets, timeout_s=WAIT_S)]
+            assert {reply.id for reply in replies} == {f"r{n}" for n in range(REQUESTS)}
+            assert {reply.status for reply in replies} == {Status.SUCCEEDED}
+            billed = emulator.journal.summary().billed
+            assert billed == {f"shop:r{n}": 1 for n in range(REQUESTS)}
+            assert len(await _homes(nodes)) == NODES
+
+
+async def _homes(nodes: list[EmbeddedRedis]) -> set[str]:
+    """Nodes that hold the counters of a lane."""
+    found = set()
+    for node in nodes:
+        client = connect(node.url)
+        held = {name.decode() async for name in client.scan_iter(match="g1:*:load", count=1_000)}
+        if held & {keys.load(lane) for lane in LANES}:
+            found.add(node.url)
+        await disconnect(client)
+    return found
