@@ -32,6 +32,9 @@ FILE_TOKENS_MAX = int(190e6 / 4)
 """Tokens of one input file at 4 bytes each (`gather.file_bytes_max`)."""
 
 QUOTA_PAUSE_S = 60.0
+HEADERS_S = 300.0
+"""How long the quota headers of a create are believed."""
+
 KEEPS_RESERVE_S = 6 * 3_600.0
 """For so long after the last urgent request a share of each quota is kept for the next."""
 
@@ -99,8 +102,18 @@ class Pulling(Policy):
 
     def accepted(self, batch: Batch) -> None:
         """There is at least so much room."""
-        known = self._known[batch.region]
-        known.shared = quotas.accepted(known.shared, held_tokens=self._fleet.reserved[batch.region])
+        known, fleet = self._known[batch.region], self._fleet
+        known.shared = quotas.accepted(known.shared, held_tokens=fleet.reserved[batch.region])
+        if fleet.world.has_quota_headers:
+            region = fleet.regions[batch.region]
+            known.shared = quotas.told(
+                known.shared,
+                held_tokens=sum(b.reserved for b in fleet.live[batch.region].values() if b.remote),
+                enqueued_tokens=region.enqueued(),
+                enqueued_tokens_max=region.spec.quota_tokens,
+                now_ms=_ms(fleet.now),
+                for_s=HEADERS_S,
+            )
 
     def refused(self, batch: Batch, code: str) -> None:
         """Keep the file, pause the deployment until one of our batches there ends, or for a while."""

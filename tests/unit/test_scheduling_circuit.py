@@ -101,3 +101,38 @@ def test_refusals_never_raise_a_limit(held: list[int], usable: int) -> None:
         assert 0 <= shared.limit_tokens(usable, now) <= usable
         assert 60_000 <= shared.until_ms - now <= 300_000
         now = shared.until_ms
+
+
+TOKENS = st.integers(0, 10**9)
+
+
+@given(held=TOKENS, others=TOKENS, free=TOKENS)
+def test_headers_tell_what_others_hold(held: int, others: int, free: int) -> None:
+    """What the headers leave free is added to our own, for as long as they are believed."""
+    quota_tokens = held + others + free
+    known = quota.told(
+        SharedLimit(strikes=2),
+        held_tokens=held,
+        enqueued_tokens=held + others,
+        enqueued_tokens_max=quota_tokens,
+        now_ms=NOW,
+        for_s=300.0,
+    )
+    assert known.limit_tokens(quota_tokens, NOW + 299_999) == quota_tokens - others
+    assert known.limit_tokens(quota_tokens, NOW + 300_000) == quota_tokens
+    assert known.strikes == 2
+
+
+@given(file=TOKENS, more=TOKENS, free=TOKENS)
+def test_headers_that_count_one_file_limit_nothing(file: int, more: int, free: int) -> None:
+    """Where `deployment-enqueued-tokens` is of the file alone, the whole quota stays ours to use."""
+    quota_tokens = file + more + free
+    known = quota.told(
+        SharedLimit(),
+        held_tokens=file + more,
+        enqueued_tokens=file,
+        enqueued_tokens_max=quota_tokens,
+        now_ms=NOW,
+        for_s=300.0,
+    )
+    assert known.limit_tokens(quota_tokens, NOW) == quota_tokens

@@ -22,6 +22,7 @@ from groupage_worker.scheduling.learning import (
     SLICES_MIN,
     SLICES_START,
     STEP,
+    TARGET,
     Ended,
     Learned,
     learn,
@@ -64,13 +65,13 @@ def test_long_runs_are_cut_and_short_ones_put_together() -> None:
     assert resliced(long, waits_s=[], started=0).slices == SLICES_START * STEP
     short = after(*[ended(overhead_s=3_000.0, run_s=10.0)] * SLICE_BATCHES)
     assert resliced(short, waits_s=[], started=0).slices == SLICES_MIN
-    balanced = after(*[ended(overhead_s=1_000.0, run_s=600.0)] * SLICE_BATCHES)
+    balanced = after(*[ended(overhead_s=1_000.0, run_s=1_000.0 * TARGET)] * SLICE_BATCHES)
     assert resliced(balanced, waits_s=[], started=0).slices == SLICES_START
 
 
 def test_those_who_still_wait_count() -> None:
     """The first to end had no wait; the slice is not cut while others have waited for long."""
-    lucky = after(*[ended(overhead_s=390.0, run_s=1_000.0)] * SLICE_BATCHES)
+    lucky = after(*[ended(overhead_s=390.0, run_s=600.0)] * SLICE_BATCHES)
     assert resliced(lucky, waits_s=[], started=0).slices > SLICES_START
     waits = [1_000.0] * 4 + [1_100.0] * 8
     assert resliced(lucky, waits_s=waits, started=4).slices == SLICES_START

@@ -3,7 +3,7 @@
 import pytest
 
 from groupage_worker.models import Batch, new_batch_id
-from groupage_worker.quota import backoff_s, next_pause, room_tokens, usable_tokens
+from groupage_worker.quota import backoff_s, next_pause, usable_tokens
 from groupage_worker.states import HEAVY, LEGAL, TERMINAL, BatchState, RemoteStatus
 
 
@@ -55,7 +55,5 @@ def test_pauses_double_to_their_limit() -> None:
 
 
 def test_quota_arithmetic() -> None:
-    """A margin is kept, and room is never negative."""
+    """A margin of the quota is kept."""
     assert usable_tokens(1_000, 0.97) == 970
-    assert room_tokens(970, 900) == 70
-    assert room_tokens(970, 990) == 0

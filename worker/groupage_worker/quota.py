@@ -25,11 +25,6 @@ def usable_tokens(enqueued_tokens: int, margin_ratio: float) -> int:
     return int(enqueued_tokens * margin_ratio)
 
 
-def room_tokens(limit_tokens: int, reserved_tokens: int) -> int:
-    """Tokens that may still be reserved."""
-    return max(0, limit_tokens - reserved_tokens)
-
-
 def next_pause(*, strikes: int, first_s: float, reason: str) -> Pause:
     """Doubling pauses: first_s, twice that, ... up to the longest of the reason.
 
@@ -92,6 +87,32 @@ def accepted(shared: SharedLimit, *, held_tokens: int) -> SharedLimit:
         return shared
     # there is more than we thought: forget the cap, but be slow to believe in the whole quota again
     return SharedLimit(cap_tokens=-1, strikes=max(0, shared.strikes - 1))
+
+
+def told(
+    shared: SharedLimit,
+    *,
+    held_tokens: int,
+    enqueued_tokens: int,
+    enqueued_tokens_max: int,
+    now_ms: int,
+    for_s: float,
+) -> SharedLimit:
+    """After a create whose answer had the quota headers: others hold what is enqueued beyond our own.
+
+    Sources disagree whether `deployment-enqueued-tokens` counts the deployment or this file alone (azure-batch.md
+    1.4, 2026-11-20). In the second case it is below what we hold, and the limit that follows is none.
+
+    Args:
+        shared: What was known.
+        held_tokens: Reserved tokens of our own batches that the service has accepted, the new one included.
+        enqueued_tokens: Header `deployment-enqueued-tokens`.
+        enqueued_tokens_max: Header `deployment-maximum-enqueued-tokens`.
+        now_ms: Now.
+        for_s: How long it is believed, seconds.
+    """
+    free = max(0, enqueued_tokens_max - enqueued_tokens)
+    return dataclasses.replace(shared, cap_tokens=held_tokens + free, until_ms=now_ms + int(for_s * 1000))
 
 
 def backoff_s(retries: int, *, first_s: float = 0.5, longest_s: float = 60.0) -> float:

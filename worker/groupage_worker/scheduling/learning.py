@@ -11,22 +11,26 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-SLICES_START: Final = 16
-SLICES_MIN: Final = 14
+SLICES_START: Final = 20
+SLICES_MIN: Final = 10
 SLICES_MAX: Final = 64
-"""A batch takes quota / slices (performance-details.md 2.3, 2026-11-20)."""
-
-HALVE_ABOVE: Final = 1.5
-DOUBLE_BELOW: Final = 0.2
-"""Run time / overhead above which a slice is halved, below which it is doubled (the same table)."""
+"""A batch takes quota / slices: where it starts and how far it goes (tuned in benchmarks/simulate.py, seeds 100..129;
+performance-details.md 2.3 of 2026-11-20 has 16, 8 and 64)."""
 
 SLICE_BATCHES: Final = 4
 """Batches of the present size that must have ended before it changes again (the same table)."""
 
-TARGET: Final = 0.6
+TARGET: Final = 0.35
+"""Run time / overhead that a slice is made for. Lower favours the 99 % point where speed is capped per batch or waits
+are a lottery, higher where each batch pays a slot's set-up (tuned in benchmarks/simulate.py, seeds 100..129)."""
+
 STEP: Final = 3.0
+"""Largest change of the number of slices at once, either way."""
+
 KEEP_BELOW: Final = 0.7
 KEEP_ABOVE: Final = 1.4
+"""A wish for between so many times the slices of now is noise."""
+
 WEIGHT: Final = 0.04
 """Least weight of a new observation; the first ones weigh 1, 1/2, 1/3 ..., so that a mean is a mean at first."""
 

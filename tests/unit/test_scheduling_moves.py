@@ -1,0 +1,187 @@
+"""Which batches are cancelled so that an idle deployment helps: examples and laws."""
+
+import dataclasses
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groupage_worker.scheduling.learning import Ended, Learned, learn
+from groupage_worker.scheduling.moves import (
+    CANCEL_S,
+    GAIN_S,
+    LOOKED_AT,
+    MOVES_MAX,
+    Berth,
+    Flight,
+    Move,
+    plan_moves,
+    plan_rescues,
+)
+
+LIMIT = 1_000_000
+INFINITE = math.inf
+
+
+def known(overhead_s: float = 600.0, run_s: float = 100.0, *, batches: int = 20) -> Learned:
+    learned = Learned()
+    for _ in range(batches):
+        learned = learn(
+            learned, Ended(tokens=LIMIT // 20, limit_tokens=LIMIT, overhead_s=overhead_s, run_s=run_s)
+        )
+    return learned
+
+
+def flight(batch: str = "b", *, age_s: float = 9_000.0, tokens: int = LIMIT // 20, **more: float) -> Flight:
+    return Flight(batch=batch, tokens=tokens, age_s=age_s, **more)  # type: ignore[arg-type] # numbers
+
+
+def berth(name: str, *flights: Flight, room: int = 0, **more: object) -> Berth:
+    fields: dict[str, object] = {"limit_tokens": LIMIT, "learned": known(), **more}
+    return Berth(name=name, room_tokens=room, flights=flights, **fields)  # type: ignore[arg-type] # by name
+
+
+def ways(moves: list[Move]) -> list[tuple[str, str, str]]:
+    return [(move.batch, move.target, move.reason) for move in moves]
+
+
+def test_an_idle_deployment_takes_what_waits_elsewhere() -> None:
+    """A batch that has waited far longer than usual goes where there is room; its gain is what that saves."""
+    [move] = plan_moves([berth("slow", flight()), berth("idle", room=LIMIT)], waiting_tokens=0)
+    assert (move.batch, move.source, move.target, move.reason) == ("b", "slow", "idle", "waiting")
+    assert move.gain_s > GAIN_S
+
+
+def test_what_waits_in_the_lane_fills_room_first() -> None:
+    """No batch is cancelled for room that a backlog will take."""
+    berths = [berth("slow", flight()), berth("idle", room=LIMIT)]
+    assert plan_moves(berths, waiting_tokens=LIMIT) == []
+    assert len(plan_moves(berths, waiting_tokens=LIMIT // 2)) == 1
+
+
+def test_room_kept_for_urgent_requests_is_no_room() -> None:
+    """Only what is not kept for urgent requests takes moved batches."""
+    berths = [berth("slow", flight()), berth("idle", room=LIMIT // 10, kept_tokens=LIMIT // 10)]
+    assert plan_moves(berths, waiting_tokens=0) == []
+
+
+def test_a_batch_of_usual_age_stays() -> None:
+    """A cancel must save time: what has waited no longer than others is not moved."""
+    berths = [berth("slow", flight(age_s=300.0)), berth("idle", room=LIMIT)]
+    assert plan_moves(berths, waiting_tokens=0) == []
+
+
+def test_a_batch_that_runs_moves_only_by_its_progress() -> None:
+    """A slow run is moved where its progress tells so; without progress, or where that is switched off, it stays."""
+    crawls = flight(run_age_s=8_000.0, progress_ratio=0.1)
+    berths = [berth("slow", crawls), berth("idle", room=LIMIT)]
+    assert ways(plan_moves(berths, waiting_tokens=0)) == [("b", "idle", "running")]
+    assert plan_moves(berths, waiting_tokens=0, moves_running=False) == []
+    nearly = dataclasses.replace(crawls, progress_ratio=0.99)
+    assert plan_moves([berth("slow", nearly), berths[1]], waiting_tokens=0) == []
+    silent = dataclasses.replace(crawls, progress_ratio=0.0)
+    assert plan_moves([berth("slow", silent), berths[1]], waiting_tokens=0) == []
+
+
+def test_a_stalled_deployment_gives_everything_and_takes_nothing() -> None:
+    """Where nothing moves, batches leave whatever they did last, and none arrives."""
+    stuck = berth("stuck", flight(run_age_s=8_000.0), room=LIMIT, is_stalled=True)
+    assert ways(plan_moves([stuck, berth("idle", room=LIMIT)], waiting_tokens=0)) == [
+        ("b", "idle", "stalled")
+    ]
+    assert plan_moves([stuck, berth("busy", flight("c"))], waiting_tokens=0) == []
+
+
+def test_nothing_is_moved_for_ever() -> None:
+    """A batch that was moved often enough stays."""
+    berths = [berth("slow", flight(moves=MOVES_MAX)), berth("idle", room=LIMIT)]
+    assert plan_moves(berths, waiting_tokens=0) == []
+
+
+def test_an_urgent_batch_is_rescued_where_that_lowers_its_risk() -> None:
+    """A deadline at risk here and safe there moves the batch, even into room that is kept for urgent ones."""
+    due = flight(age_s=1_000.0, deadline_in_s=CANCEL_S + 2_000.0)
+    late = berth("late", due, urgent=(due,), learned=known(7_200.0))
+    quick = berth("quick", room=LIMIT // 10, kept_tokens=LIMIT // 10)
+    assert ways(plan_rescues([late, quick])) == [("b", "quick", "deadline")]
+    assert plan_rescues([late, berth("full")]) == []
+    assert plan_rescues([late, berth("as-slow", room=LIMIT, learned=known(7_200.0))]) == []
+    safe = berth("late", due, urgent=(due,), learned=known(60.0, 10.0))
+    assert (
+        plan_rescues([dataclasses.replace(safe, urgent=(flight(age_s=1.0, deadline_in_s=5_000.0),)), quick])
+        == []
+    )
+
+
+def test_a_stalled_deployment_loses_its_urgent_batches() -> None:
+    """Where nothing moves, every deadline is at risk."""
+    due = flight(age_s=10.0, deadline_in_s=5_000.0)
+    stuck = berth("stuck", due, urgent=(due,), is_stalled=True, learned=known(60.0, 10.0))
+    assert ways(plan_rescues([stuck, berth("quick", room=LIMIT)])) == [("b", "quick", "deadline")]
+
+
+FLIGHTS = st.lists(
+    st.builds(
+        Flight,
+        batch=st.uuids().map(str),
+        tokens=st.integers(1, LIMIT),
+        age_s=st.floats(0, 10**6),
+        run_age_s=st.just(0.0) | st.floats(0, 10**6),
+        progress_ratio=st.just(0.0) | st.floats(0, 1),
+        moves=st.integers(0, MOVES_MAX + 1),
+        deadline_in_s=st.just(INFINITE) | st.floats(-100, 10**5),
+    ),
+    max_size=8,
+)
+BERTH = st.builds(
+    lambda i, room, kept, overhead, run, seen, flights, stalled: Berth(
+        name=f"d{i}",
+        limit_tokens=LIMIT,
+        room_tokens=room,
+        kept_tokens=kept,
+        learned=known(overhead, run, batches=seen),
+        flights=sorted(flights, key=lambda f: -f.age_s),
+        urgent=sorted(
+            (f for f in flights if f.deadline_in_s < INFINITE and not f.run_age_s),
+            key=lambda f: f.deadline_in_s,
+        ),
+        is_stalled=stalled,
+    ),
+    st.integers(0, 9),
+    st.integers(0, LIMIT),
+    st.integers(0, LIMIT // 5),
+    st.floats(0, 50_000),
+    st.floats(0, 50_000),
+    st.integers(0, 5),
+    FLIGHTS,
+    st.booleans(),
+)
+BERTHS = st.lists(BERTH, max_size=5, unique_by=lambda b: b.name)
+
+
+def check(berths: list[Berth], moves: list[Move]) -> None:
+    """No batch twice, none that is settled, none into a deployment that stalls, and never beyond anybody's room."""
+    flights = {(b.name, f.batch): f for b in berths for f in b.flights}
+    assert len({move.batch for move in moves}) == len(moves) <= LOOKED_AT
+    assert all(flights[m.source, m.batch].moves < MOVES_MAX for m in moves)
+    for target in berths:
+        taken = sum(flights[m.source, m.batch].tokens for m in moves if m.target == target.name)
+        assert taken <= target.room_tokens
+        assert taken == 0 or not target.is_stalled
+
+
+@given(berths=BERTHS, waiting=st.integers(0, 3 * LIMIT), running=st.booleans())
+def test_moves_never_exceed_a_quota(berths: list[Berth], waiting: int, running: bool) -> None:
+    """Whatever is in flight, moves fit the room at their targets and each is expected to save time."""
+    moves = plan_moves(berths, waiting_tokens=waiting, moves_running=running)
+    check(berths, moves)
+    assert all(move.gain_s >= GAIN_S * 0.999 for move in moves)
+    assert not moves or waiting < sum(b.room_tokens for b in berths)
+
+
+@given(berths=BERTHS)
+def test_rescues_never_exceed_a_quota(berths: list[Berth]) -> None:
+    """Rescues fit the room at their targets and leave where they come from."""
+    moves = plan_rescues(berths)
+    check(berths, moves)
+    assert all(move.source != move.target for move in moves)
