@@ -32,7 +32,7 @@ chaos-short: $(READY) ## Crash sweep, seeded simulation, storm of real processes
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
 
 chaos: $(READY) ## The long form, for hours (ARGS="--help" for knobs)
-	$(BIN)/python -m tests.chaos $(ARGS)
+	$(BIN)/python -m tests.chaos --docs docs/reliability.md $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -1,104 +1,162 @@
-"""The long form of all chaos: `python -m tests.chaos --kills 10000 --seeds 50000 --double 20000 --out figures.json`.
+"""The long form of all chaos: `python -m tests.chaos --kills 10000 --seeds 50000 --travels 1000 --double 20000`.
 
-Runs sweeps, simulation and storms on so many processes, and writes their figures as JSON: what was run, what was
-found, and the bound that no failure in N runs gives (rule of three: 3/N at 95 %).
+Runs sweeps, simulations, storms, failovers and mutations on so many processes at once, in small jobs of all kinds
+mixed, and after each job writes what was run and found so far: `--out` for machines, the figures of
+docs/reliability.md for people. `--minutes` bounds it: then it says how much of the whole was run, and no more.
+Zero failures in N runs bound their rate at 3/N with 95 % confidence (rule of three).
 """
 
 import argparse
+import datetime as dt
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import profiles
+from tests.chaos import profiles, report
 
-STORM_KILLS = 500
+STORM_KILLS = 250
 """Kills of one storm; more of them are more storms, each with a seed of its own."""
 
-SIMULATION_SEEDS = 500
+SEEDS = 250
+TRAVELS = 50
+FAILOVERS = 5
+DOUBLE = 250
+"""Runs of one job of the other kinds: some minutes each."""
 
 
 def main() -> int:
     """The command; exit status 1 when anything failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=10_000, help="SIGKILLs of real processes")
     parser.add_argument("--seeds", type=int, default=50_000, help="simulated seeds")
+    parser.add_argument(
+        "--travels", type=int, default=1_000, help="simulated seeds in which Redis goes back in time"
+    )
+    parser.add_argument("--failovers", type=int, default=100, help="failovers by a real Sentinel")
     parser.add_argument("--double", type=int, default=20_000, help="crashes during a recovery")
-    parser.add_argument("--processes", type=int, default=2, help="how many runs at once")
+    parser.add_argument("--processes", type=int, default=2, help="how many jobs at once")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after so many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("chaos.json"))
+    parser.add_argument("--docs", type=Path, help="the page whose figures to renew, docs/reliability.md")
     options = parser.parse_args()
-    started = time.monotonic()
+    campaign = Campaign(options)
     with ThreadPoolExecutor(options.processes) as pool:
-        parts = list(pool.map(_run, _jobs(options)))
-    figures = {
-        "commit": _commit(),
-        "seconds": round(time.monotonic() - started),
-        **{kind: _sum(parts, kind) for kind in ("sweep", "simulation", "processes")},
+        list(pool.map(campaign.run, mixed(jobs(options))))
+    print(f"{campaign.failures} failures; figures in {options.out}")
+    return 1 if campaign.failures else 0
+
+
+class Campaign:
+    """What was run so far."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+        self._parts: list[tuple[str, dict[str, Any]]] = []
+        self._head = {
+            "commit": _commit(),
+            "day": dt.datetime.now(dt.UTC).date().isoformat(),
+            "processes": options.processes,
+            "wanted": {
+                name: getattr(options, name) for name in ("kills", "seeds", "travels", "failovers", "double")
+            },
+        }
+
+    @property
+    def failures(self) -> int:
+        """Failures of all kinds."""
+        return sum(len(part["failures"]) for _, part in self._parts)
+
+    def run(self, job: list[str]) -> None:
+        """Run one job in a process of its own, and write down what is known then."""
+        if time.monotonic() - self._started > self._options.minutes * 60:
+            return
+        kind, *arguments = job
+        module = "simulation" if kind == "travels" else kind
+        done = subprocess.run(
+            [sys.executable, "-m", f"tests.chaos.{module}", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        try:
+            found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        except (IndexError, ValueError):
+            found = {"failures": [f"{job} broke off: {done.stderr[-1_000:]}"]}
+        with self._lock:
+            self._parts.append((kind, found))
+            seconds = round(time.monotonic() - self._started)
+            figures = {**self._head, "seconds": seconds, **report.summed(self._parts)}
+            self._options.out.write_text(json.dumps(figures, indent=2) + "\n")
+            if self._options.docs:
+                report.renew(self._options.docs, figures)
+        print(f"{seconds} s {' '.join(job)}: {len(found['failures'])} failures", flush=True)
+
+
+def jobs(options: argparse.Namespace) -> dict[str, list[list[str]]]:
+    """Kind -> command lines."""
+    first = options.first_seed
+    shards = max(1, -(-options.double // DOUBLE) // len(profiles.PROFILES))
+    double = -(-options.double // (shards * len(profiles.PROFILES)))
+    return {
+        "processes": [
+            ["processes", "--kills", str(n), "--seed", str(first + at)]
+            for at, n in enumerate(portions(options.kills, STORM_KILLS))
+        ],
+        "simulation": [
+            ["simulation", "--first", str(first + at * SEEDS), "--seeds", str(n)]
+            for at, n in enumerate(portions(options.seeds, SEEDS))
+        ],
+        "travels": [
+            ["travels", "--travels", "--first", str(first + at * TRAVELS), "--seeds", str(n)]
+            for at, n in enumerate(portions(options.travels, TRAVELS))
+        ],
+        "failover": [
+            ["failover", "--runs", str(n), "--seed", str(first + at * FAILOVERS)]
+            for at, n in enumerate(portions(options.failovers, FAILOVERS))
+        ],
+        "sweep": [
+            [
+                "sweep",
+                "--profile",
+                profile,
+                "--shard",
+                str(at),
+                "--shards",
+                str(shards),
+                "--double",
+                str(double),
+            ]
+            for at in range(shards)
+            for profile in profiles.PROFILES
+        ],
     }
-    options.out.write_text(json.dumps(figures, indent=2) + "\n")
-    failures = sum(len(figures[kind]["failures"]) for kind in ("sweep", "simulation", "processes"))
-    print(f"{failures} failures; figures in {options.out}")
-    return 1 if failures else 0
 
 
-def _jobs(options: argparse.Namespace) -> Iterator[list[str]]:
-    """Command lines, the longest kinds first."""
-    for number in range(-(-options.kills // STORM_KILLS)):
-        kills = min(STORM_KILLS, options.kills - number * STORM_KILLS)
-        yield ["processes", "--kills", str(kills), "--seed", str(options.first_seed + number)]
-    for first in range(0, options.seeds, SIMULATION_SEEDS):
-        seeds = min(SIMULATION_SEEDS, options.seeds - first)
-        yield ["simulation", "--first", str(options.first_seed + first), "--seeds", str(seeds)]
-    double = -(-options.double // (len(profiles.PROFILES) * options.processes))
-    for profile in profiles.PROFILES:
-        for shard in range(options.processes):
-            shards = ["--shard", str(shard), "--shards", str(options.processes)]
-            yield ["sweep", "--profile", profile, *shards, "--double", str(double)]
+def portions(whole: int, size: int) -> Iterator[int]:
+    """The whole in portions of at most `size`."""
+    for begun in range(0, whole, size):
+        yield min(size, whole - begun)
 
 
-def _run(job: list[str]) -> tuple[str, dict[str, Any]]:
-    kind, *arguments = job
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.chaos.{kind}", *arguments], capture_output=True, text=True, check=False
-    )
-    try:
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        found = {"failures": [f"{job} broke off: {done.stderr[-1_000:]}"]}
-    print(f"{' '.join(job)}: {len(found['failures'])} failures", flush=True)
-    return kind, found
-
-
-def _sum(parts: list[tuple[str, dict[str, Any]]], kind: str) -> dict[str, Any]:
-    """The figures of one kind, added up; of times the worst."""
-    total: dict[str, Any] = {"failures": []}
-    for _, part in (one for one in parts if one[0] == kind):
-        for name, value in part.items():
-            if isinstance(value, list):
-                total.setdefault(name, []).extend(value)
-            elif isinstance(value, dict):
-                _merge(total.setdefault(name, {}), value)
-            elif isinstance(value, int | float):
-                total[name] = round(total.get(name, 0) + value, 1)
-    runs = total.get("runs") or total.get("seeds") or total.get("kills") or 0
-    total["bound_95"] = 3 / runs if runs and not total["failures"] else None
-    return total
-
-
-def _merge(into: dict[str, Any], value: dict[str, Any]) -> None:
-    """Counts are added, percentiles and maxima are the worst of all parts."""
-    for name, one in value.items():
-        if one is None:
-            continue
-        if name in {"p50", "p99", "max"}:
-            into[name] = max(into.get(name) or 0, one)
-        else:
-            into[name] = into.get(name, 0) + one
+def mixed(by_kind: dict[str, list[list[str]]]) -> list[list[str]]:
+    """All jobs, the kinds spread evenly, so that a run that is cut short has seen all of them."""
+    placed = [
+        ((number + 0.5) / len(listed), kind, job)
+        for kind, listed in by_kind.items()
+        for number, job in enumerate(listed)
+    ]
+    return [job for _, _, job in sorted(placed)]
 
 
 def _commit() -> str:

@@ -38,8 +38,8 @@ LOSING_FAULTS = {
 """Faults that take away a line that was paid for, or hide a batch that exists: the retry is billed again."""
 
 ALLOWED_AT_REST = re.compile(
-    r"g1:(lanes|epoch.*|beat.*|worker.*|deployment:.*|due:(light|heavy)|steps:.*|inbox:.*"
-    r"|\{[^}]*\}:(load|p:[^:]*:load|p:[^:]*:rep:.*|due:\d+))"
+    r"g1:(lanes|epoch.*|beat.*|worker.*|deployment:.*|region:.*|due:(light|heavy)|steps:.*|inbox:.*"
+    r"|\{[^}]*\}:(load|p:[^:]*:(load|kept)|p:[^:]*:rep:.*|due:\d+))"
 )
 _MARK = re.compile(rb"sha256:([0-9a-f]{32})")
 

@@ -127,6 +127,8 @@ class Lane(RuleBasedStateMachine):
             assert {what: mine.get(what, 0) for what in sums(self.open, producer)} == sums(
                 self.open, producer
             )
+            kept = sum(len(value) for (owner, _), value in self.replies.items() if owner == producer)
+            assert mine.get("reply_bytes", 0) == kept
 
     @invariant()
     def keys_agree(self) -> None:
