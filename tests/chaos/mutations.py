@@ -108,7 +108,7 @@ MUTATIONS = (
     Mutation("the fence grows with every begin", f"{_LUA}/begin.lua", "'fence', 1", "'fence', 0"),
     Mutation("begins without a commit are counted", f"{_LUA}/begin.lua", "'runs', 1", "'runs', 0",
              ("scripts", "stages", "sweep rude", "simulation")),
-    Mutation("a commit clears that count", f"{_LUA}/commit.lua", "'runs', 0, unpack", "unpack"),
+    Mutation("a commit clears that count", f"{_LUA}/commit.lua", "'runs', 0, 'deaths', 0, unpack", "'deaths', 0, unpack"),
     Mutation("a reply is written once (NX)", _SETTLE, "'NX', 'PX', ttl", "'PX', ttl"),
     Mutation("settling removes the request", _SETTLE, "    redis.call('UNLINK', key)\n", ""),
     Mutation(

@@ -20,6 +20,7 @@ from groupage_worker.errors import ConfigurationError
 from groupage_worker.problems import nearest
 from groupage_worker.secretfile import read_secret
 from groupage_worker.settings import EXPIRES_AFTER_S, LaneSettings, RegionSettings, Settings
+from groupage_worker.zones import may_process
 
 TOKENS_MIN = 1_000
 """A quota below one short prompt can never send anything; the smallest documented one is 30 K
@@ -55,7 +56,9 @@ def problems(settings: Settings, names: Declared) -> list[str]:
     """
     found: list[str] = []
     for name, region in settings.regions.items():
-        found += endpoints.problems(f"regions.{name}", region, allow_plain=settings.http.allow_plain)
+        found += endpoints.problems(
+            f"regions.{name}", region, allow_plain=settings.http.allow_plain, hosts=settings.http.hosts
+        )
     found += _deployment_problems(settings, names)
     for name, lane in settings.lanes.items():
         found += _lane_problems(f"lanes.{name}", lane, settings, names)
@@ -117,7 +120,7 @@ def _lane_deployment_problems(
         deployment = settings.deployments.get(name)
         if name not in names["deployments"]:
             yield f"{here}.deployments: there is no deployment {name}; {nearest(name, names['deployments'])}"
-        elif deployment is not None and lane.zone not in ("any", deployment.zone):
+        elif deployment is not None and not may_process(lane.zone, deployment.zone):
             yield (
                 f"{here}.deployments: {name} processes data in zone {deployment.zone}, but the lane is bound to "
                 f"{lane.zone}; list only deployments of zone {lane.zone}, or set the lane's zone to any"

@@ -4,6 +4,7 @@ import datetime as dt
 import ipaddress
 import re
 import urllib.parse
+from collections.abc import Sequence
 
 from groupage_worker.settings import RegionSettings
 
@@ -49,16 +50,20 @@ def canonical(endpoint: str) -> str:
     return f"{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
-def problems(place: str, region: RegionSettings, *, allow_plain: bool) -> list[str]:
+def problems(
+    place: str, region: RegionSettings, *, allow_plain: bool, hosts: Sequence[str] = ()
+) -> list[str]:
     """What is wrong with one region, one sentence each.
 
     Args:
         place: Its path in the settings, such as `regions.east`.
         region: The region.
         allow_plain: Whether http:// is accepted beyond loopback.
+        hosts: Hosts that an endpoint may have, or what they end in; empty: any.
     """
     return [
         *_address_problems(place, region, allow_plain=allow_plain),
+        *_host_problems(place, region, hosts),
         *_version_problems(place, region),
         *_credential_problems(place, region),
     ]
@@ -132,6 +137,18 @@ def _address_problems(place: str, region: RegionSettings, *, allow_plain: bool) 
     if region.api != "openai" and host == "api.openai.com":
         found.append(f"{place}.api: {host} is not Azure; use openai and https://api.openai.com/v1")
     return found
+
+
+def _host_problems(place: str, region: RegionSettings, hosts: Sequence[str]) -> list[str]:
+    """Whether the endpoint's host is among those that may be called."""
+    try:
+        host = urllib.parse.urlsplit(region.endpoint).hostname or ""
+    except ValueError:
+        # told by the check of the address
+        return []
+    if not hosts or any(host.endswith(one) if one.startswith(".") else host == one for one in hosts):
+        return []
+    return [f"{place}.endpoint: {host} is not among http.hosts, which allows {', '.join(hosts)}"]
 
 
 def _version_date(region: RegionSettings) -> dt.date | None:

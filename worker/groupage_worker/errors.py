@@ -8,6 +8,7 @@ WorkerError
  ├── Unclear              the batch may or may not exist: find out before anything else
  ├── NotFound             the remote object is not there (404 on an id of ours)
  ├── Rejected             the service said no for a reason that stays: `code` looks up the next state
+ ├── OutsideZone          the deployment may not process this lane's data: give the requests back
  ├── SpoolFull            no disk space for an input file: give the requests back
  ├── FenceLost            somebody newer owns the batch: stop touching it
  └── ConfigurationError   exit at start, with every problem in one list
@@ -70,6 +71,15 @@ class NotFound(WorkerError):
 
 class Rejected(WorkerError):
     """The service refused the call for a reason that repeating will not change."""
+
+
+class OutsideZone(WorkerError):
+    """The deployment of a batch lies outside the data zone that its lane is bound to."""
+
+    def __init__(self, batch: str) -> None:
+        super().__init__(
+            f"batch {batch}: its deployment is outside the lane's data zone", code="outside_zone"
+        )
 
 
 class SpoolFull(WorkerError):

@@ -24,7 +24,7 @@ _WORDS: Final = """
     line left_over refused split empty closed late fenced file_not_found file_pending short_upload uploads_exhausted
     never_created batch_vanished file_gone unknown_status file_without_record snapshot redis not_in_settings strange_line
     stuck_validating stuck_in_progress stuck_finalizing stuck_cancelling stuck_unknown nobody_waits truncated duplicate
-    asked drained dropped_by_operator
+    asked drained dropped_by_operator outside_zone
     cut_short poisoned frozen earlier_epoch adopted lagged region_away lost_record parent_splitting
 """
 

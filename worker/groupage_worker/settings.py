@@ -147,7 +147,9 @@ class LaneSettings(Group):
     producer_requests_max: Count = Field(2_000_000, description="Admission: open requests of one producer.")
     producer_bytes_max: Count = Field(3_200_000_000, description="Admission: bytes of its open bodies.")
     producer_tokens_max: Count = Field(8_000_000_000, description="Admission: tokens of its open requests.")
-    producer_reply_bytes_max: Count = Field(4_000_000_000, description="Admission: bytes of its kept replies.")
+    producer_reply_bytes_max: Count = Field(
+        4_000_000_000, description="Admission: bytes of its kept replies."
+    )
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Producer -> share by tokens; 1 for whoever is not named.",
@@ -230,6 +232,9 @@ class HttpSettings(Group):
     transfer_timeout_s: Seconds = Field(60.0, description="Longest silence during an upload or download.")
     retry_after_max_s: Seconds = Field(300.0, description="A longer Retry-After is cut to this.")
     trust_env: bool = Field(False, description="Use proxies named by the environment.")
+    hosts: tuple[str, ...] = Field(
+        (), description="Hosts that endpoints may have; `.example.com` allows what is below it. Empty: any."
+    )
     allow_plain: bool = Field(
         False,
         description="Accept http:// endpoints beyond loopback: an emulator in a container network, never Azure.",

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
@@ -115,10 +116,16 @@ def _parser() -> argparse.ArgumentParser:
         "--table", action="store_true", help="the table of docs/configuration.md; reads no settings"
     )
     settings.set_defaults(command=_settings)
+    _add_check(commands, common)
+    return parser
+
+
+def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
+    """The command that tests what a worker depends on."""
     check = commands.add_parser(
         "check",
         parents=[common],
-        formatter_class=raw,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         help="test Redis, credentials and regions",
         description="Tests the Redis servers (version, eviction, persistence, clock) and every region (address,\n"
         "credential, API version) with harmless calls, and says of each problem what to change. Exit status 0:\n"
@@ -127,7 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--json", action="store_true", help="as JSON")
     check.set_defaults(command=_check)
-    return parser
 
 
 def _run(args: argparse.Namespace) -> int:

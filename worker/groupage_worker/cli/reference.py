@@ -112,7 +112,7 @@ def _default(field: FieldInfo) -> str:
             text = f"`{value.get_secret_value()}`"
         case int() | float():
             text = f"{value:,}" if value % 1 else f"{value:,.0f}"
-        case {}:
+        case {} | ():
             text = "empty"
         case _:
             text = f"`{value}`"

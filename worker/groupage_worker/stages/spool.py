@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groupage.codec import body_of
-from groupage_worker.errors import SpoolFull
+from groupage_worker.errors import OutsideZone, SpoolFull
 from groupage_worker.jsonl import line_frame, splice_line
 from groupage_worker.models import Batch, Debt
 from groupage_worker.stages.context import Context
+from groupage_worker.zones import may_process
 
 PAGE = 256
 """Requests read from Redis per round trip (performance.md, 2026-11-20)."""
@@ -67,14 +68,11 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
 
     Raises:
         SpoolFull: If the disk is full.
-        ValueError: If the lane is bound to a data zone and the deployment lies outside it; settings refuse
-            that, and this is the second look.
+        OutsideZone: If the lane is bound to a data zone and the deployment lies outside it: nothing was written.
     """
     lane, deployment = context.lane(batch), context.deployment(batch)
-    if lane.zone not in {"any", deployment.zone}:
-        raise ValueError(
-            f"lane {batch.lane} is bound to zone {lane.zone}, deployment is in {deployment.zone}"
-        )
+    if not may_process(lane.zone, deployment.zone):
+        raise OutsideZone(batch.id)
     frame = line_frame(url=context.client(batch).line_url(lane.endpoint), model=deployment.model)
     directory = context.settings.gather.spool_dir
     with tempfile.TemporaryDirectory(

@@ -10,6 +10,7 @@ from groupage_worker.azure.verdicts import verdict_of_error
 from groupage_worker.azure.wire import RemoteFile
 from groupage_worker.errors import (
     NotFound,
+    OutsideZone,
     QuotaExhausted,
     RegionUnavailable,
     Rejected,
@@ -24,6 +25,7 @@ from groupage_worker.stages.context import Context
 from groupage_worker.stages.naming import input_file_name, metadata_of
 from groupage_worker.stages.spool import SpoolFile, spooled
 from groupage_worker.states import BatchState
+from groupage_worker.zones import may_process
 
 log = structlog.get_logger("submitter")
 
@@ -85,14 +87,10 @@ class Submitter:
                         reason="empty",
                     )
                 remote = await self._adopt(batch, spool) or await self._upload(batch, spool)
+        except OutsideZone as error:
+            return self._outside(batch, error)
         except SpoolFull as error:
-            log.error("submitter.spool_full", batch=batch.id, error=error)  # noqa: TRY400 - as it says
-            return Move(
-                state=BatchState.SEALED,
-                after_s=SPOOL_WAIT_S,
-                fields={"last_error": error.code, "uploads": batch.uploads - 1},
-                reason=error.code,
-            )
+            return self._no_room(batch, error)
         except Transient as error:
             if batch.retries + 1 >= TRANSIENT_MAX:
                 # the region seems to be away: others may take the requests
@@ -201,14 +199,8 @@ class Submitter:
     async def create_step(self, batch: Batch) -> Move:
         """Post once. Whatever is unclear goes to `resolving`, a step that was cut short as well."""
         context = self._context
-        if batch.runs > 1:
-            return Move(state=BatchState.RESOLVING, reason="cut_short")
-        if context.clock.now_ms() - batch.intent_at_ms > POST_WITHIN_S * 1000:
-            return Move(state=BatchState.UPLOADED, reason="late")
-        # the record must be of today's Redis when money is spent
-        await context.epochs.beat()
-        if context.epochs.is_frozen or self._is_doubtful(batch):
-            return Move(state=BatchState.UPLOADED, after_s=FROZEN_WAIT_S, reason="frozen")
+        if held := await self._hold(batch):
+            return held
         client = context.client(batch)
         try:
             remote = await client.create_batch(
@@ -238,7 +230,43 @@ class Submitter:
             lines=batch.lines,
             tokens=batch.tokens,
         )
+        if remote.enqueued_tokens is not None and remote.enqueued_tokens_max is not None:
+            await context.batches.note_reported(
+                batch.deployment, tokens=remote.enqueued_tokens, limit=remote.enqueued_tokens_max
+            )
         return submitted(context, remote.id, remote.raw_status, first_poll_s=context.poll_s())
+
+    @staticmethod
+    def _no_room(batch: Batch, error: SpoolFull) -> Move:
+        """Wait for disk space; no upload was begun."""
+        log.error("submitter.spool_full", batch=batch.id, error=error)
+        return Move(
+            state=BatchState.SEALED,
+            after_s=SPOOL_WAIT_S,
+            fields={"last_error": error.code, "uploads": batch.uploads - 1},
+            reason=error.code,
+        )
+
+    async def _hold(self, batch: Batch) -> Move | None:
+        """What to do instead of posting; None if nothing speaks against it."""
+        context = self._context
+        if batch.runs > 1:
+            return Move(state=BatchState.RESOLVING, reason="cut_short")
+        if context.clock.now_ms() - batch.intent_at_ms > POST_WITHIN_S * 1000:
+            return Move(state=BatchState.UPLOADED, reason="late")
+        # the record must be of today's Redis when money is spent
+        await context.epochs.beat()
+        if context.epochs.is_frozen or self._is_doubtful(batch):
+            return Move(state=BatchState.UPLOADED, after_s=FROZEN_WAIT_S, reason="frozen")
+        if not may_process(context.lane(batch).zone, context.deployment(batch).zone):
+            return self._outside(batch, OutsideZone(batch.id))
+        return None
+
+    def _outside(self, batch: Batch, error: OutsideZone) -> Move:
+        """Give everything back: the lane's zone or the deployment's has changed since the batch was opened."""
+        log.error("submitter.outside_zone", batch=batch.id, lane=batch.lane, deployment=batch.deployment)
+        self._context.metrics.worker_error("submitter", error.code)
+        return Move(state=BatchState.REQUEUEING, fields={"last_error": error.code}, reason=error.code)
 
     def _is_doubtful(self, batch: Batch) -> bool:
         """Whether the record is of an earlier epoch: a remote batch may exist that it does not know of."""
