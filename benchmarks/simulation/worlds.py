@@ -280,3 +280,4 @@ def _burst_load(rng: Random) -> list[Queue]:
 
 BURSTS = dataclasses.replace(D, name="bursts", title="Bursts with deadlines", workload=_burst_load)
 ALL = (*FIVE, *OUTAGES, *SHAREDS, *BIASES, *QUOTAS, UNEQUAL, THIRTY, TENANTS, ALONE, BURSTS)
+BY_NAME = {world.name: world for world in ALL}
