@@ -43,7 +43,12 @@ async def test_a_batch_on_its_way(redis, clock):
         (where,) = seen.batches
         assert where[2] is BatchState.SUBMITTED
         assert (seen.batches[where].count, seen.batches[where].oldest_age_s) == (1, 100.0)
-        assert seen.deployments[where[1]].reserved_tokens > 0
+        deployment = seen.deployments[where[1]]
+        assert deployment.reserved_tokens > 0
+        held = fleet.emulator.regions[where[1].removeprefix("gpt-")].ledgers["gpt-batch"]
+        assert (deployment.reported_tokens, deployment.reported_limit_tokens) == (held.enqueued, held.limit)
+        others = [d for name, d in seen.deployments.items() if name != where[1]]
+        assert {d.reported_tokens for d in others} == {None}
         lane = seen.lanes[LANE]
         assert (lane.open_requests, lane.waiting_requests, lane.unbalanced_requests) == (20, 0, 0)
         await fleet.settle_all()

@@ -67,6 +67,7 @@ NAMES = {
     *("groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
     *("groupage_producer_cost_usd", "groupage_producer_reply_latency_seconds"),
     *("groupage_redis_limit_bytes", "groupage_redis_used_bytes", "groupage_reply_margin_seconds"),
+    *("groupage_deployment_reported_limit_tokens", "groupage_deployment_reported_tokens"),
     *("groupage_frozen", "groupage_region_files", "groupage_region_files_limit"),
 }
 """Every metric; dashboards and alerts may use these, a counter with `_total` behind."""
@@ -103,7 +104,16 @@ def fleet(clock):
                     producers={"shop": 5},
                 ),
             },
-            deployments={"mini": DeploymentSnapshot(limit_tokens=100, reserved_tokens=60, is_paused=True)},
+            deployments={
+                "mini": DeploymentSnapshot(
+                    limit_tokens=100,
+                    reserved_tokens=60,
+                    is_paused=True,
+                    reported_tokens=64,
+                    reported_limit_tokens=110,
+                ),
+                "maxi": DeploymentSnapshot(limit_tokens=200),
+            },
             regions={"eastus": RegionSnapshot(files=450, files_max=500), "openai": RegionSnapshot()},
             memory={"data": MemorySnapshot(used_bytes=70, limit_bytes=100)},
             batches={("chat", "mini", BatchState.SUBMITTED): BatchesSnapshot(count=2, oldest_age_s=90.0)},
@@ -292,6 +302,9 @@ def test_the_fleet_is_shown(fleet, clock):
     assert value("groupage_lane_settled_requests_total", {"lane": "chat", "status": "succeeded"}) == 4
     assert value("groupage_deployment_reserved_tokens", {"deployment": "mini"}) == 60
     assert value("groupage_deployment_paused", {"deployment": "mini"}) == 1
+    assert value("groupage_deployment_reported_tokens", {"deployment": "mini"}) == 64
+    assert value("groupage_deployment_reported_limit_tokens", {"deployment": "mini"}) == 110
+    assert value("groupage_deployment_reported_tokens", {"deployment": "maxi"}) is None
     where = {"lane": "chat", "deployment": "mini", "state": "submitted"}
     assert (value("groupage_batches", where), value("groupage_batches_oldest_age_seconds", where)) == (2, 90)
     assert value("groupage_lane_unbalanced_requests", {"lane": "chat"}) == 2

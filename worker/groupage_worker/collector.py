@@ -164,7 +164,21 @@ def _deployments(snapshot: Snapshot) -> Iterator[Metric]:
         "How many tokens does the service count for one that we estimate?",
         labels=("deployment",),
     )
+    reported = GaugeMetricFamily(
+        "groupage_deployment_reported_tokens",
+        "How many enqueued tokens did the service count at the last create?",
+        labels=("deployment",),
+    )
+    reported_limit = GaugeMetricFamily(
+        "groupage_deployment_reported_limit_tokens",
+        "How many enqueued tokens did the service allow at the last create?",
+        labels=("deployment",),
+    )
     for name, deployment in deployments.items():
         paused.add_metric((name,), int(deployment.is_paused))
         ratio.add_metric((name,), deployment.estimate_ratio)
-    yield from (paused, ratio)
+        if deployment.reported_tokens is not None:
+            reported.add_metric((name,), deployment.reported_tokens)
+        if deployment.reported_limit_tokens is not None:
+            reported_limit.add_metric((name,), deployment.reported_limit_tokens)
+    yield from (paused, ratio, reported, reported_limit)

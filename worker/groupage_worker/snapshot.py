@@ -45,12 +45,17 @@ class DeploymentSnapshot:
         reserved_tokens: Enqueued tokens that are.
         is_paused: Whether it gets no new batch for the time being.
         estimate_ratio: Tokens the service counts per token that we estimate, as learned; 1 before.
+        reported_tokens: Enqueued tokens as the service said at the last create; None before. Sources disagree whether
+            it counts the whole deployment or one file (azure-batch.md 1.4, 2026-11-20).
+        reported_limit_tokens: Its quota as the service said then.
     """
 
     limit_tokens: int = 0
     reserved_tokens: int = 0
     is_paused: bool = False
     estimate_ratio: float = 1.0
+    reported_tokens: int | None = None
+    reported_limit_tokens: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

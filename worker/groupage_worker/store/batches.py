@@ -242,6 +242,22 @@ class BatchStore:
         """Forget pauses and strikes: the deployment took a batch."""
         await self._redis.hdel(keys.deployment(deployment), "paused_until_ms", "strikes", "reason")
 
+    async def note_reported(self, deployment: str, *, tokens: int, limit: int) -> None:
+        """Keep what the service said of its quota when it last accepted a batch."""
+        await self._note(
+            self._redis,
+            [keys.deployment(deployment)],
+            ["reported_tokens", tokens, "reported_limit_tokens", limit],
+        )
+
+    async def reported(self, deployment: str) -> tuple[int | None, int | None]:
+        """Enqueued tokens and their limit as the service last said; None where it never did."""
+        fields = await self._redis.hmget(
+            keys.deployment(deployment), "reported_tokens", "reported_limit_tokens"
+        )
+        tokens, limit = (None if field is None else int(field) for field in fields)
+        return tokens, limit
+
     async def note_files(self, region: str, files: int) -> None:
         """Keep how many input files a resource holds."""
         await self._note(self._redis, [keys.region(region)], ["files", files])

@@ -56,6 +56,7 @@ async def take_snapshot(
     now = clock.now_ms()
     states = await batches.deployments(limits)
     files = await batches.files(files_max)
+    reported = {name: await batches.reported(name) for name in limits}
     return Snapshot(
         taken_at_ms=now,
         is_frozen=is_frozen,
@@ -73,6 +74,8 @@ async def take_snapshot(
                 limit_tokens=limits[name],
                 reserved_tokens=state.reserved_tokens,
                 is_paused=state.is_paused(now),
+                reported_tokens=reported[name][0],
+                reported_limit_tokens=reported[name][1],
             )
             for name, state in states.items()
         },
