@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXTRAS := worker emulator dev
 
 .DEFAULT_GOAL := help
-.PHONY: alerts dashboards help setup demo test chaos-short chaos lint types contracts base-install check lock clean
+.PHONY: alerts dashboards help setup demo simulate test chaos-short chaos lint types contracts base-install check lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ setup: $(READY) ## Make the virtual environment with everything in it
 
 demo: $(READY) ## Run the main job: three producers, two workers, three regions (ARGS="--help" for knobs)
 	$(BIN)/python -m groupage_emulator.demo $(ARGS)
+
+simulate: $(READY) ## The scheduler against other policies in modelled regions (ARGS="--help" for knobs)
+	$(BIN)/python benchmarks/simulate.py $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k name" to choose)
 	$(BIN)/python -m pytest --ignore=tests/chaos $(ARGS)

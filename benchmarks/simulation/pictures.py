@@ -8,7 +8,7 @@ from simulation.policies import OURS
 from simulation.runs import Figures
 from simulation.tables import ratio_all, ratio_most
 
-WIDTH, LEFT, RIGHT, ROW, TOP, BOTTOM = 760, 130, 70, 24, 58, 34
+WIDTH, LEFT, RIGHT, ROW, TOP, BOTTOM = 760, 130, 70, 24, 58, 52
 OURS_COLOURS, OTHER_COLOURS = ("#0b6e4f", "#74c69d"), ("#5b6770", "#b8c0c6")
 LOGARITHMIC_ABOVE = 6.0
 
@@ -27,13 +27,14 @@ def bars(title: str, policies: Mapping[str, Sequence[Figures]]) -> str:
         return LEFT + span * value / longest
 
     scale = " (logarithmic)" if is_log else ""
-    legend = f"time / fluid lower bound{scale}: dark to 99 % of the replies, light to all; shorter is better"
+    axis = f"time / fluid lower bound{scale}; shorter is better, nothing can be left of the red line"
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">',
         f"<title>{html.escape(title)}</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
         f'<text x="12" y="22" font-size="15" font-weight="bold">{html.escape(title)}</text>',
-        f'<text x="12" y="40" fill="#5b6770">{legend}</text>',
+        *_legend(),
+        f'<text x="{LEFT}" y="{height - 12}" fill="#5b6770">{axis}</text>',
     ]
     out += [
         f'<line x1="{x(tick):.1f}" y1="{TOP - 6}" x2="{x(tick):.1f}" y2="{height - BOTTOM}" '
@@ -52,6 +53,21 @@ def bars(title: str, policies: Mapping[str, Sequence[Figures]]) -> str:
             f'<text x="{x(whole) + 5:.1f}" y="{y + 15}"{weight}>{whole:.2f}</text>'
         )
     return "\n".join([*out, "</svg>", ""])
+
+
+def _legend() -> list[str]:
+    """Dark and light, of ours and of the others."""
+    out = []
+    for x, text, shade in (
+        (LEFT, "until 99 % of the replies are there", 0),
+        (LEFT + 250, "until all are", 1),
+    ):
+        out += [
+            f'<rect x="{x}" y="31" width="12" height="12" fill="{OURS_COLOURS[shade]}"/>',
+            f'<rect x="{x + 14}" y="31" width="12" height="12" fill="{OTHER_COLOURS[shade]}"/>',
+            f'<text x="{x + 32}" y="41" fill="#5b6770">{text}</text>',
+        ]
+    return out
 
 
 def _ticks(longest: float, *, is_log: bool) -> list[float]:
