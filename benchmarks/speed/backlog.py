@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from benchmarks.speed import rig, workload
 from benchmarks.speed.intake import value_of
 from benchmarks.speed.raw import RawRedis, packed
+
 from groupage import keys
 
 PAGE = 256
@@ -34,9 +35,7 @@ def fill(url: str, bodies: Sequence[bytes], *, batch: str | None = None) -> list
             entries = [_entry(names[index], bodies[index], now_ms) for index in page]
             out += packed((b"RPUSH", rig.queue_key().encode(), *entries))
         else:
-            fields = [
-                part for index in page for part in _owed(names[index], bodies[index], now_ms)
-            ]
+            fields = [part for index in page for part in _owed(names[index], bodies[index], now_ms)]
             out += packed((b"HSET", keys.manifest(rig.LANE, batch).encode(), *fields))
         redis.send(b"".join(out))
         for _ in range(len(page) + 1):

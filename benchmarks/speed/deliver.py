@@ -11,12 +11,12 @@ import json
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
-from redis.asyncio import Redis
-
 from benchmarks.speed import rig, workload
 from benchmarks.speed.backlog import compact_bodies, custom_ids, fill
 from benchmarks.speed.measure import Meter, Report, Way, compare
 from benchmarks.speed.raw import RawRedis, packed
+from redis.asyncio import Redis
+
 from groupage.connect import connect, disconnect
 from groupage_worker.jsonl import LineSplitter
 from groupage_worker.stages.delivery import Delivery

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from redis.asyncio import Redis
 
-from groupage import checks, faults, keys, records
+from groupage import checks, faults, records
 from groupage.arrivals import arrivals
 from groupage.clock import Clock, ServerClock, SystemClock
 from groupage.connect import SOCKET_TIMEOUT_S, connect, disconnect

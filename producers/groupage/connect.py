@@ -15,12 +15,19 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.connection import (
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.utils import HIREDIS_AVAILABLE
 
 from groupage.errors import InvalidRequest
 from groupage.login import Rereading, split_login
@@ -35,6 +42,8 @@ HEALTH_CHECK_S: Final = 30
 """A connection that was idle longer is tried with PING first; whole seconds, as redis-py wants."""
 
 R = TypeVar("R")
+
+_packer: Any = HiredisRespSerializer() if HIREDIS_AVAILABLE else None
 
 _SEVERAL = re.compile(
     r"(?P<tls>rediss?)\+(?P<kind>sentinel|cluster)://"
@@ -62,8 +71,38 @@ class _Pool(_Marking, ConnectionPool):
     pass
 
 
+class _PackedInC:
+    """Connection that packs commands with hiredis where it is there; redis-py does that for blocking ones only.
+
+    A page of 256 keys is packed in 20 us instead of 300 us (docs/benchmarks.md).
+    """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        packed: list[bytes] = _packer.pack(*args)
+        return packed
+
+
+class _Plain(_PackedInC, Connection):
+    pass
+
+
+class _Tls(_PackedInC, SSLConnection):
+    pass
+
+
+class _Unix(_PackedInC, UnixDomainSocketConnection):
+    pass
+
+
 class _SentinelPool(_Marking, SentinelConnectionPool):
     pass
+
+
+_FAST: Final[dict[Any, Any]] = {
+    Connection: _Plain,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
 
 
 def redact(url: str) -> str:
@@ -115,6 +154,8 @@ def connect(
         pool = _Pool.from_url(url, **(common | kwargs))
     except ValueError as error:
         raise InvalidRequest("url", "a query that redis-py knows", redact(url)) from error
+    if _packer is not None:
+        pool.connection_class = _FAST.get(pool.connection_class, pool.connection_class)
     return _client(redis_class, pool)
 
 

@@ -6,6 +6,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from groupage import codec, keys
+from groupage.checks import check_id
 from groupage.contract import Reply, ReplyError, RequestStatus, State, Status, WireReply
 from groupage.errors import UnknownRequest
 from groupage.scripts import Scripts, Settlement, listener_of, notify
@@ -69,9 +70,11 @@ async def cancel(redis: Redis, *, lane: str, producer: str, id: str, now_ms: int
     """Settle a request as cancelled, unless it is settled; returns the reply that stands.
 
     Raises:
+        InvalidRequest: If the id is none.
         UnknownRequest: If there is neither an open request nor a reply of this id.
         redis.exceptions.RedisError: If Redis cannot be used.
     """
+    check_id(id, producer)  # a ticket may come from anywhere
     settlement = Settlement(producer, id, Status.CANCELLED, _CANCELLED)
     (code,) = await Scripts(redis).settle(lane, [settlement], now_ms=now_ms, reply_ttl_ms=reply_ttl_ms)
     if (client := listener_of(code)) is not None:

@@ -110,7 +110,7 @@ MUTATIONS = (
              ("scripts", "stages", "sweep rude", "simulation")),
     Mutation("a commit clears that count", f"{_LUA}/commit.lua", "'runs', 0, 'deaths', 0, unpack", "'deaths', 0, unpack"),
     Mutation("a reply is written once (NX)", _SETTLE, "'NX', 'PX', ttl", "'PX', ttl"),
-    Mutation("settling removes the request", _SETTLE, "    redis.call('UNLINK', key)\n", ""),
+    Mutation("settling removes the request", _SETTLE, "  redis.call('UNLINK', unpack(freed, from, math.min(from + 999, #freed)))\n", ""),
     Mutation(
         "only the batch that owes a reply settles it",
         _SETTLE,
@@ -123,7 +123,7 @@ MUTATIONS = (
         "(owed and string.sub(owed, -13) == accepted)",
         "owed",
     ),
-    Mutation("a settled request leaves its manifest", _SETTLE, "    redis.call('HDEL', manifest, producer .. ':' .. id)\n", ""),
+    Mutation("a settled request leaves its manifest", _SETTLE, "    redis.call('HDEL', manifest, unpack(paid, from, math.min(from + 999, #paid)))\n", ""),
     Mutation("settling a waiting request uncounts it", _SETTLE, "if string.sub(head, 1, 1) == 'w' then", "if false then"),
     Mutation("the same id is accepted once", _SUBMIT, "value, 'NX', 'PX', ttl)", "value, 'PX', ttl)"),
     Mutation("a settled id is not accepted again", _SUBMIT, "    if known ~= '' then\n      if code == 'a'", "    if false then\n      if code == 'a'"),

@@ -63,7 +63,7 @@ def test_settings_of_a_connection() -> None:
     assert (kwargs["socket_timeout"], kwargs["health_check_interval"], kwargs["protocol"]) == (3.0, 7, 2)
     assert kwargs["socket_keepalive"]
     assert kwargs["ssl_check_hostname"]
-    assert client.connection_pool.connection_class is SSLConnection
+    assert issubclass(client.connection_pool.connection_class, SSLConnection)
     assert "ssl_check_hostname" not in connect("redis://localhost").connection_pool.connection_kwargs
 
 

@@ -91,11 +91,18 @@ class LineSplitter:
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the lines that this chunk completes, blank ones left out."""
-        lines = chunk.split(b"\n")
-        for index, line in enumerate(lines):
-            self._hold(line)
-            if index < len(lines) - 1:
-                yield from self._release()
+        first, *lines = chunk.split(b"\n")
+        self._hold(first)
+        if not lines:
+            return
+        yield from self._release()
+        self._hold(lines.pop())
+        # whole lines never touch what is held; only a chunk larger than the limit can bring one above it
+        for line in lines:
+            if len(line) > self._limit:
+                self.dropped += 1
+            elif line.strip():
+                yield line
 
     def close(self) -> Iterator[bytes]:
         """Yield the last line if the stream did not end in a newline."""

@@ -67,8 +67,7 @@ _body = msgspec.json.Decoder(_Body)
 _any = msgspec.json.Decoder()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, kw_only=True):
     """One line, understood."""
 
     custom_id: str

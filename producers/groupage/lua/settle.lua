@@ -2,7 +2,8 @@
 -- Writes the one terminal reply of each request, frees its body, and takes it off the batch that owed the reply.
 -- KEYS[1] load of the lane (hash)   KEYS[2] manifest of the batch (hash); absent: whoever holds the request
 -- ARGV[1] lane prefix   ARGV[2] now (Unix ms)   ARGV[3] time to live of replies (ms)
--- ARGV[4..] per request: producer, id, status, reply (JSON)
+-- ARGV[4] per request: producer, id, status, bytes of its reply, each with a blank behind it
+-- ARGV[5] the replies (JSON), one behind the other
 -- RETURNS per request one string: s<client><accepted_at_ms><deadline_at_ms> settled now; d settled before; o open, but owed by
 --   another batch or accepted anew; u unknown
 -- COST O(n) for n requests
@@ -17,19 +18,32 @@ local waiting_n, waiting_t = {}, {}
 -- the hour at whose beginning these replies have expired
 local hour = math.floor((tonumber(now) + tonumber(ttl)) / 3600000) + 1
 local total, total_bytes, total_tokens = 0, 0, 0
-for i = 4, #ARGV, 4 do
-  local producer, id, status, json = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+
+-- what the batch owes of these, asked once for all of them
+local names, owes, paid, paid_tokens, paid_bytes = {}, {}, {}, 0, 0
+for producer, id in string.gmatch(ARGV[4], '(%S+) (%S+) %S+ %d+ ') do
+  names[#names + 1] = producer .. ':' .. id
+end
+for from = 1, manifest and #names or 0, 1000 do
+  for i, value in ipairs(redis.call('HMGET', manifest, unpack(names, from, math.min(from + 999, #names)))) do
+    owes[names[from + i - 1]] = value
+  end
+end
+
+local replies, at, i, freed, is_freed = ARGV[5], 1, 0, {}, {}
+for producer, id, status, length in string.gmatch(ARGV[4], '(%S+) (%S+) (%S+) (%d+) ') do
+  local json = string.sub(replies, at, at + length - 1)
+  i, at = i + 1, at + length
   local base = prefix .. 'p:' .. producer .. ':'
-  local key, reply = base .. 'req:' .. id, base .. 'rep:' .. id
-  local code = nil
-  local owed = manifest and redis.call('HGET', manifest, producer .. ':' .. id)
+  local key, reply, code, name = base .. 'req:' .. id, base .. 'rep:' .. id, nil, names[i]
+  local owed = owes[name]
   if owed then
     local t, b = string.match(owed, '^(%d+)|(%d+)')
-    redis.call('HDEL', manifest, producer .. ':' .. id)
-    redis.call('HINCRBY', manifest, '#tokens', -tonumber(t))
-    redis.call('HINCRBY', manifest, '#bytes', -tonumber(b))
+    owes[name] = nil
+    paid[#paid + 1] = name
+    paid_tokens, paid_bytes = paid_tokens + t, paid_bytes + b
   end
-  local head = redis.call('GETRANGE', key, 0, 159)
+  local head = is_freed[key] and '' or redis.call('GETRANGE', key, 0, 159)
   local accepted = string.sub(head, 53, 65)
   -- an id may have been settled and accepted anew, with another body, since this batch took it
   local ours = head ~= '' and (not manifest or (owed and string.sub(owed, -13) == accepted))
@@ -40,23 +54,39 @@ for i = 4, #ARGV, 4 do
       code = head ~= '' and 'o' or 'u'
     end
   else
-    local deadline, tokens, bytes, priority = string.match(head, '^[^|]*|(%d+)|(%d+)|(%d+)|(%a)\n')
-    local line = table.concat({string.sub(head, 5, 36), status, accepted, now, tonumber(string.sub(head, 3, 4))}, '|')
-    redis.call('SET', reply, line .. '\n' .. json, 'NX', 'PX', ttl)
-    redis.call('UNLINK', key)
+    local deadline, tokens, bytes, priority = string.match(head, '^|(%d+)|(%d+)|(%d+)|(%a)\n', 66)
+    local value = string.sub(head, 5, 36) .. '|' .. status .. '|' .. accepted .. '|' .. now .. '|' ..
+      tonumber(string.sub(head, 3, 4)) .. '\n' .. json
+    redis.call('SET', reply, value, 'NX', 'PX', ttl)
+    freed[#freed + 1] = key
+    is_freed[key] = true
     if string.sub(head, 1, 1) == 'w' then
       waiting_n[priority] = (waiting_n[priority] or 0) + 1
-      waiting_t[priority] = (waiting_t[priority] or 0) + tonumber(tokens)
+      waiting_t[priority] = (waiting_t[priority] or 0) + tokens
     end
-    local p = producers[producer] or {0, 0, 0, 0}
-    producers[producer] = {p[1] + 1, p[2] + tonumber(bytes), p[3] + tonumber(tokens), p[4] + #line + 1 + #json}
+    local p = producers[producer]
+    if not p then
+      p = {0, 0, 0, 0}
+      producers[producer] = p
+    end
+    p[1], p[2], p[3], p[4] = p[1] + 1, p[2] + bytes, p[3] + tokens, p[4] + #value
     statuses[status] = (statuses[status] or 0) + 1
-    total, total_bytes, total_tokens = total + 1, total_bytes + tonumber(bytes), total_tokens + tonumber(tokens)
+    total, total_bytes, total_tokens = total + 1, total_bytes + bytes, total_tokens + tokens
     code = 's' .. string.sub(head, 37, 52) .. accepted .. deadline
   end
-  out[#out + 1] = code
+  out[i] = code
 end
 
+if #paid > 0 then
+  for from = 1, #paid, 1000 do
+    redis.call('HDEL', manifest, unpack(paid, from, math.min(from + 999, #paid)))
+  end
+  redis.call('HINCRBY', manifest, '#tokens', -paid_tokens)
+  redis.call('HINCRBY', manifest, '#bytes', -paid_bytes)
+end
+for from = 1, #freed, 1000 do
+  redis.call('UNLINK', unpack(freed, from, math.min(from + 999, #freed)))
+end
 if total > 0 then
   redis.call('HINCRBY', load, 'open_requests', -total)
   redis.call('HINCRBY', load, 'open_bytes', -total_bytes)

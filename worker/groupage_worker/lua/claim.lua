@@ -25,7 +25,9 @@ local n, tokens, bytes, n_full, full, fields, stale = 0, 0, 0, 0, {}, {}, 0
 local function serve(producer, allowance)
   local base = prefix .. 'p:' .. producer .. ':'
   local queue, spent, passed, fits = base .. 'q:' .. priority, 0, 0, true
-  for _, entry in ipairs(redis.call('LRANGE', queue, 0, 63)) do
+  -- about as many as one turn takes; too few cost one more turn
+  local most = math.min(63, n > 0 and math.ceil(allowance * n / math.max(1, tokens)) or 63)
+  for _, entry in ipairs(redis.call('LRANGE', queue, 0, most)) do
     if n >= max_requests or spent >= allowance then break end
     local id, t, b, accepted = string.match(entry, '^([^|]+)|(%d+)|(%d+)|(%d+)')
     t, b = tonumber(t), tonumber(b) + wrap

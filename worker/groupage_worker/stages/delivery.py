@@ -3,6 +3,7 @@
 The manifest is the work list: each of its entries ends as delivered, failed or requeued, exactly once.
 """
 
+import asyncio
 import dataclasses
 import re
 from collections import defaultdict
@@ -38,7 +39,7 @@ PAGE_BYTES = 4_000_000
 """Or so many bytes of replies, whichever comes first."""
 
 
-CUSTOM_ID = re.compile(rf"{PRODUCER_PATTERN.pattern}:{ID_PATTERN.pattern}")
+is_custom_id = re.compile(rf"{PRODUCER_PATTERN.pattern}:{ID_PATTERN.pattern}").fullmatch
 
 
 @dataclasses.dataclass
@@ -66,6 +67,7 @@ class Delivery:
         self._page: list[Settlement] = []
         self._page_bytes = 0
         self._rows: list[Row] = []
+        self._settling: tuple[asyncio.Task[Settled], list[Row]] | None = None
         self._again: list[Row] = []
         self._read_bytes: dict[str, int] = {}
         self._is_locked_out = False
@@ -81,11 +83,17 @@ class Delivery:
         splitter = LineSplitter()
         try:
             async with self._context.client(self._batch).content(file_id) as chunks:
-                async for line in _lines(splitter, self._counted(file_id, chunks)):
+                async for chunk in self._counted(file_id, chunks):
+                    for line in splitter.feed(chunk):
+                        await self._take(line)
+                    # however fast the lines come, others run in between, the page that is being settled among them
+                    await asyncio.sleep(0)
+                for line in splitter.close():
                     await self._take(line)
         finally:
             self.tally.malformed += splitter.dropped
             await self._flush()
+            await self._settled()
 
     def began(self, file_id: str) -> bool:
         """Whether anything of a file came in this run."""
@@ -118,33 +126,43 @@ class Delivery:
         except LineError:
             self.tally.malformed += 1
             return
-        if not CUSTOM_ID.fullmatch(row.custom_id):
+        if not is_custom_id(row.custom_id):
             # never one of ours
             self.tally.unknown += 1
             return
         self._is_locked_out = self._is_locked_out or row.status_code in CREDENTIAL_STATUS
-        if row.fate in {Fate.RETRY, Fate.RETRY_FREE}:
-            self._again.append(dataclasses.replace(row, body=None))
+        if row.fate is Fate.RETRY or row.fate is Fate.RETRY_FREE:
+            row.body = None
+            self._again.append(row)
             if len(self._again) >= PAGE:
                 await self._retry()
             return
         reply = reply_of(row, self._origin)
-        self._page.append(Settlement.of(custom_id=row.custom_id, status=status_of(row.fate), reply=reply))
-        self._rows.append(dataclasses.replace(row, body=None))
+        row.body = None
+        self._page.append(Settlement.of(row.custom_id, status_of(row.fate), reply))
+        self._rows.append(row)
         self._page_bytes += len(reply)
         if len(self._page) >= PAGE or self._page_bytes >= PAGE_BYTES:
             await self._flush()
 
     async def _flush(self) -> None:
-        """Settle the page."""
+        """Begin to settle the page, once the one before it is settled: Redis works on one while the next is read."""
         page, rows = self._page, self._rows
         self._page, self._rows, self._page_bytes = [], [], 0
         if not page:
             return
-        done = await self._context.requests.settle(
+        await self._settled()
+        settle = self._context.requests.settle(
             self._batch.lane, self._batch.id, page, reply_ttl_s=self._ttl_s
         )
-        self._count(done, rows)
+        self._settling = asyncio.create_task(settle), rows
+
+    async def _settled(self) -> None:
+        """Wait for the page that is being settled, and count it."""
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            task, rows = settling
+            self._count(await task, rows)
 
     def _count(self, done: Settled, rows: list[Row]) -> None:
         """Count what one settle call did, tokens and money included."""
@@ -184,6 +202,7 @@ class Delivery:
 
     async def _retry(self) -> None:
         """Requeue lines that deserve another attempt, give up those that have had theirs."""
+        await self._settled()
         rows, self._again = self._again, []
         if not rows:
             return
@@ -239,11 +258,3 @@ class Delivery:
             ]
             await self._retry()
         self._context.metrics.tally(batch.lane, batch.deployment, dataclasses.asdict(self.tally))
-
-
-async def _lines(splitter: LineSplitter, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for chunk in chunks:
-        for line in splitter.feed(chunk):
-            yield line
-    for line in splitter.close():
-        yield line

@@ -186,12 +186,12 @@ class RequestStore:
         codes = await self._scripts.settle(
             lane, settlements, now_ms=now, reply_ttl_ms=int(reply_ttl_s * 1000), batch=batch
         )
-        hints: dict[str, list[str]] = {}
+        hints: dict[tuple[str, str], list[str]] = {}
         waits: list[float] = []
         margins: list[float] = []
         for one, code in zip(settlements, codes, strict=True):
             if client := listener_of(code):
-                hints.setdefault(keys.inbox(one.producer, client), []).append(one.id)
+                hints.setdefault((one.producer, client), []).append(one.id)
                 accepted, deadline = instants_of(code)
                 waits.append((now - accepted) / 1000)
                 margins.append((deadline - now) / 1000)
@@ -200,13 +200,13 @@ class RequestStore:
             codes="".join(code[0] for code in codes), waits_s=tuple(waits), margins_s=tuple(margins)
         )
 
-    async def _notify(self, lane: str, hints: Mapping[str, list[str]]) -> None:
+    async def _notify(self, lane: str, hints: Mapping[tuple[str, str], list[str]]) -> None:
         if not hints:
             return
         async with self._redis.pipeline(transaction=False) as pipe:
-            for inbox, requests in hints.items():
+            for (producer, client), requests in hints.items():
                 pipe.xadd(
-                    inbox,
+                    keys.inbox(producer, client),
                     {"lane": lane, "ids": " ".join(requests)},
                     nomkstream=True,
                     maxlen=INBOX_ENTRIES_MAX,
