@@ -57,6 +57,16 @@ QUOTA: Final = Row(
             ],
         ),
         Panel(
+            unit="short",
+            title="What the service reports",
+            about="Enqueued tokens and their limit, from the headers of the last create. Much above what we reserve: "
+            "others use this quota, or our estimates are low. A limit below ours: the settings are wrong.",
+            queries=[
+                Query(_by("groupage_deployment_reported_tokens", "deployment"), "{{deployment}} enqueued"),
+                Query(_by("groupage_deployment_reported_limit_tokens", "deployment"), "{{deployment}} limit"),
+            ],
+        ),
+        Panel(
             unit="none",
             title="Paused",
             about="1 while a deployment takes no new batch. What is in flight there stays and is followed.",

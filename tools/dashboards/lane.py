@@ -47,6 +47,20 @@ SLOW: Final = Row(
             ],
         ),
         Panel(
+            unit="s",
+            title="Time until the last waiting request is in a batch",
+            about="At the pace of the last hour. More than half of the deadline leaves the service less than the other "
+            "half, so deadlines will be missed: that is what the alert predicts.",
+            queries=[
+                Query(
+                    f"{_fleet('groupage_lane_waiting_tokens')} / on (lane) "
+                    f"(sum by (lane) (rate(groupage_claimed_tokens_total{{{_MINE}}}[1h])) > 0)",
+                    "{{lane}} needs",
+                ),
+                Query(f"0.5 * {_fleet('groupage_lane_deadline_seconds')}", "{{lane}} half of the deadline"),
+            ],
+        ),
+        Panel(
             unit="short",
             stacked=True,
             title="Where the batches are",
