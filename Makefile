@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXTRAS := worker emulator dev
 
 .DEFAULT_GOAL := help
-.PHONY: alerts dashboards help setup demo simulate test chaos-short chaos lint types contracts base-install check lock clean
+.PHONY: image chart security alerts dashboards help setup demo simulate test chaos-short chaos lint types contracts base-install check lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,7 +29,16 @@ simulate: $(READY) ## The scheduler against other policies in modelled regions (
 	$(BIN)/python benchmarks/simulate.py $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k name" to choose)
-	$(BIN)/python -m pytest --ignore=tests/chaos $(ARGS)
+	$(BIN)/python -m pytest --ignore=tests/chaos --ignore=tests/helm --ignore=tests/image $(ARGS)
+
+image: $(READY) ## Lint, build and run the image, locked down (root: mmdebstrap, buildah, podman)
+	.ci/image
+
+chart: $(READY) ## Check the Helm chart: lint, schemas, policies, tests (needs npm, for Helm)
+	.ci/chart
+
+security: $(READY) ## Bill of materials, secret scan, static security checks
+	.ci/security
 
 chaos-short: $(READY) ## Crash sweep, seeded simulation, storm of real processes: the short form that CI runs
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
@@ -71,4 +80,4 @@ lock: $(READY) ## Renew the hashed requirement files from pyproject.toml
 	  --no-header --no-annotate -o requirements/build.txt
 
 clean: ## Remove the virtual environment and what tools left behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .work dist build

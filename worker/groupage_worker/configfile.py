@@ -134,7 +134,7 @@ class _UnreadableError(Exception):
 
 def _parse_yaml(text: str) -> object:
     try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader  # nosec B506
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "somewhere"
