@@ -136,7 +136,7 @@ MUTATIONS = (
     Mutation(
         "a stale queue entry is no request",
         f"{_LUA}/claim.lua",
-        "if string.sub(head, 1, 1) == 'w' and string.sub(head, 53) == accepted then",
+        "if string.sub(head, 1, 1) == 'w' and string.sub(head, 53, 65) == accepted then",
         "if head ~= '' then",
     ),
     Mutation("a requeue takes the entry off the manifest", f"{_LUA}/requeue.lua", "    redis.call('HDEL', manifest, field)\n", ""),
@@ -185,7 +185,7 @@ MUTATIONS = (
     Mutation(
         "a child waits for its parent's split",
         f"{_STAGES}/submitter.py",
-        "if parent and parent.state is BatchState.SPLITTING:",
+        "if parent and parent.state in {BatchState.SPLITTING, BatchState.DELIVERING}:",
         "if False:",
         ("stages", "sweep split", "simulation"),
     ),

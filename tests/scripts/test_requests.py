@@ -9,7 +9,7 @@ from groupage import codec, keys
 from groupage.contract import Priority, Status
 from groupage.scripts import Settlement
 from groupage_worker.models import Claim
-from groupage_worker.store import RequestStore
+from groupage_worker.store import Admission, RequestStore
 
 LANE = "chat"
 
@@ -217,14 +217,12 @@ async def test_load_shows_the_oldest_head(
     assert (waiting.oldest_at_ms, waiting.largest_tokens, waiting.smallest_tokens) == (first, 70, 7)
 
 
-async def test_oversized_heads_are_found(
-    redis: "Redis[bytes]", store: RequestStore, clock: ManualClock
-) -> None:
-    """Requests above the largest quota are named by their custom_id."""
+async def test_oversized_heads_are_found(redis: "Redis[bytes]", clock: ManualClock) -> None:
+    """Requests above the largest quota are named by their custom_id, with their tokens."""
     await submit(redis, LANE, "p", "big", now_ms=clock.now_ms(), tokens=1_001)
     await submit(redis, LANE, "q", "ok", now_ms=clock.now_ms(), tokens=1_000)
 
-    assert await store.oversized(LANE, tokens_max=1_000) == [b"p:big"]
+    assert await Admission(redis, clock=clock).oversized(LANE, tokens_max=1_000) == [(b"p:big", 1_001)]
 
 
 async def test_stale_heads_hide_nobody(

@@ -33,6 +33,8 @@ from groupage_worker.states import BatchState
 UNITS = ("seconds", "bytes", "tokens", "usd", "requests", "ratio", "lines")
 
 NAMES = {
+    *("groupage_circuits_opened", "groupage_estimate_error_ratio"),
+    *("groupage_batches_moved", "groupage_moves_dropped"),
     *("groupage_batch_lines", "groupage_batch_moves", "groupage_batches", "groupage_batches_closed"),
     *(
         "groupage_batches_opened",
@@ -73,6 +75,7 @@ NAMES = {
 """Every metric; dashboards and alerts may use these, a counter with `_total` behind."""
 
 LABELS = {
+    "target",
     *("lane", "deployment", "region", "state", "from_state", "to_state", "reason", "status", "op", "outcome"),
     *("error_code", "next", "phase", "direction", "kind", "where", "code", "role", "producer"),
 }
@@ -124,6 +127,10 @@ def fleet(clock):
 
 def touch_everything(metrics: Metrics) -> None:
     """Call every event once."""
+    metrics.scheduler.circuit_opened("mini", "stalled")
+    metrics.scheduler.batch_landed("mini", "maxi", "waiting")
+    metrics.scheduler.move_dropped("mini", "waiting")
+    metrics.scheduler.estimate_error("chat", "mini", 0.1)
     metrics.batch_opened("chat", "mini", "slice")
     metrics.claimed("chat", 5, 500)
     metrics.batch_sealed("chat", lines=5)

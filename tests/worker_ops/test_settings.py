@@ -30,7 +30,7 @@ def problems_of(path: Path | None, env: dict[str, str] | None = None) -> list[st
 def test_defaults_load(tmp_path):
     """The smallest useful file loads, and what it leaves out has its default."""
     loaded = load(write(tmp_path), {})
-    assert loaded.lanes["chat"].linger_s == 30.0
+    assert loaded.lanes["chat"].linger_s is None
     assert loaded.redis.control == loaded.redis.data
 
 

@@ -129,12 +129,12 @@ def _lane_deployment_problems(
 
 def _lane_limit_problems(here: str, lane: LaneSettings, file_bytes_max: int) -> Iterator[str]:
     """Limits of one lane that defeat one another."""
-    if lane.linger_s > lane.deadline_s:
+    if lane.linger_s is not None and lane.linger_s > lane.deadline_s:
         yield (
             f"{here}.linger_s = {lane.linger_s:g}: is longer than deadline_s = {lane.deadline_s:g}, so requests "
             "would expire before they are sent"
         )
-    if lane.linger_s > lane.reply_ttl_s:
+    if lane.linger_s is not None and lane.linger_s > lane.reply_ttl_s:
         yield (
             f"{here}.linger_s = {lane.linger_s:g}: is longer than reply_ttl_s = {lane.reply_ttl_s:g}; replies "
             "must outlive the wait for a batch by far"

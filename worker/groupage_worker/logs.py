@@ -26,7 +26,7 @@ _FIELDS: Final = """
     kind op outcome reason code status status_code remote remote_status remote_batch_id request_id
     input_file_id output_file_id error_file_id custom_id worker cluster role signal
     requests lines tokens of failures retries delivered settled failed retried duplicate foreign unknown
-    restored taken elsewhere file malformed missing seconds served_by file_id port version error problem problems note text
+    restored taken elsewhere file malformed missing slices target seconds served_by file_id port version error problem problems note text
 """
 
 FIELDS: Final = frozenset(_FIELDS.split())

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from groupage.contract import Status
 from groupage_worker.labels import KINDS, OTHER, code_label, outcome_label
 from groupage_worker.replymetrics import LONG_BUCKETS_S, ReplyMetrics
+from groupage_worker.schedulermetrics import SchedulerMetrics
 from groupage_worker.states import BatchState
 
 Direction = Literal["input", "output"]
@@ -61,6 +62,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self.replies = ReplyMetrics(registry)
+        self.scheduler = SchedulerMetrics(registry)
         self._requests_and_batches()
         self._calls_and_money()
         self._machinery()

@@ -22,6 +22,14 @@ def new_batch_id(now_ms: int) -> str:
     return f"{now_ms:011x}{secrets.token_hex(5)}"
 
 
+def opened_at_ms(batch: str) -> int:
+    """When a batch was opened, by its id, or by that of an attempt of it; 0 for an id that nobody of us made."""
+    try:
+        return int(batch[:11], 16)
+    except ValueError:
+        return 0
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """The record of a batch as `begin` found it.
@@ -122,6 +130,14 @@ class Batch:
                 text = record[field.name]
                 values[field.name] = int(text) if field.type is int else text
         return cls(**values)  # type: ignore[arg-type] # the loop above gives each field its type
+
+    @classmethod
+    def read(cls, batch: str, raw: Mapping[bytes, bytes]) -> "Batch | None":
+        """The same from Redis's own answer; None if there is no record, or one that only a newer release reads."""
+        try:
+            return cls.from_record(batch, {k.decode(): v.decode() for k, v in raw.items()})
+        except (KeyError, ValueError):
+            return None
 
     @property
     def step(self) -> str:

@@ -79,5 +79,5 @@ def _time_notes(settings: Settings) -> Iterator[str]:
             "terminationGracePeriodSeconds is longer"
         )
     for name, lane in settings.lanes.items():
-        if settings.gather.tick_s > lane.linger_s:
+        if lane.linger_s is not None and settings.gather.tick_s > lane.linger_s:
             yield f"lanes.{name}.linger_s = {lane.linger_s:g}: is shorter than gather.tick_s, so it cannot be kept"

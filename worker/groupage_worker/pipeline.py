@@ -15,6 +15,7 @@ from groupage_worker import poison
 from groupage_worker.errors import FenceLost, RegionUnavailable, Transient, WorkerError
 from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
+from groupage_worker.stages.balancer import Balancer
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.deliverer import Deliverer
 from groupage_worker.stages.expirer import Expirer
@@ -45,7 +46,7 @@ STRANGE_WAIT_S = 5.0
 CRASHED_WAIT_S = 5.0
 """Wait before a periodic step that crashed runs again."""
 
-PERIODS_S = {"expire": 1.0, "sweep": 120.0, "recover": 1.0}
+PERIODS_S = {"balance": 15.0, "expire": 1.0, "sweep": 120.0, "recover": 1.0}
 """How often the periodic steps run; gathering has a setting of its own."""
 
 
@@ -57,6 +58,7 @@ class Pipeline:
         self._wake = wake
         submitter = Submitter(context)
         self._gatherer = Gatherer(context)
+        self._balancer = Balancer(context)
         self._expirer = Expirer(context)
         self._janitor = Janitor(context)
         self._recoverer = Recoverer(context)
@@ -86,7 +88,7 @@ class Pipeline:
         """Names of the steps that never end, for this configuration. All of them are light."""
         settings = self._context.settings
         return [
-            *(f"{kind}:{lane}" for lane in settings.lanes for kind in ("gather", "expire")),
+            *(f"{kind}:{lane}" for lane in settings.lanes for kind in ("gather", "balance", "expire")),
             *(f"sweep:{region}" for region in settings.regions),
         ]
 
@@ -266,7 +268,11 @@ class Pipeline:
         if kind == "sweep":
             return name in settings.regions
         # deadlines of a lane that was taken out of the settings are still kept
-        return name in settings.lanes if kind == "gather" else kind == "expire" or f"{kind}:{name}" == RECOVER
+        return (
+            name in settings.lanes
+            if kind in {"gather", "balance"}
+            else kind == "expire" or f"{kind}:{name}" == RECOVER
+        )
 
     async def _tick(self, kind: str, name: str) -> bool:
         """One turn of a periodic step; True if it is over for good."""
@@ -276,6 +282,9 @@ class Pipeline:
             case "gather" if not is_frozen:
                 for batch in await self._gatherer.tick(name):
                     await self._wake(batch.step, True, context.clock.now_ms())
+            case "balance" if not is_frozen:
+                for batch in await self._balancer.tick(name):
+                    await self._wake(batch.step, False, context.clock.now_ms())
             case "expire":
                 await self._expirer.tick(name)
             case "sweep" if not is_frozen:

@@ -2,6 +2,7 @@
 
 from groupage.contract import LaneInfo
 from groupage_worker.stages.context import Context
+from groupage_worker.stages.sight import line_tokens
 
 
 async def announce_lanes(context: Context) -> None:
@@ -12,7 +13,9 @@ async def announce_lanes(context: Context) -> None:
             # a request above a limit of admission could never be accepted: the door says so at once
             request_bytes_max=min(lane.request_bytes_max, lane.open_bytes_max, lane.producer_bytes_max),
             tokens_max=min(
-                max(context.limit_tokens(deployment) for deployment in lane.deployments),
+                # its line counts as well
+                max(context.limit_tokens(deployment) for deployment in lane.deployments)
+                - line_tokens(context, name),
                 lane.open_tokens_max,
                 lane.producer_tokens_max,
             ),

@@ -8,6 +8,7 @@ import structlog
 from groupage_worker.azure.verdicts import Next, Verdict
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.quota import backoff_s
+from groupage_worker.stages import lessons
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState
 
@@ -26,6 +27,7 @@ ATTEMPTS_MAX = 5
 async def give_back(context: Context, batch: Batch, code: str) -> Move:
     """Pause the deployment and give every request back to its lane: it failed, others may do better."""
     await context.pause(batch.deployment, reason=code, first_s=context.settings.submit.circuit_pause_s)
+    await lessons.failed(context, batch, code)
     return Move(state=BatchState.REQUEUEING, fields={"last_error": code}, reason=code)
 
 
@@ -53,8 +55,7 @@ async def _wait_quota(context: Context, batch: Batch, verdict: Verdict) -> Move:
         fields |= {"bad_lines": "", "cut": "", "suspects": ""}
         return Move(state=BatchState.SPLITTING, fields=fields, reason=verdict.code)
     fields["quota_refusals"] = batch.quota_refusals + 1
-    first_s = context.settings.submit.quota_pause_s
-    wait = await context.pause(batch.deployment, reason=verdict.code, first_s=first_s)
+    wait = await lessons.refused(context, batch, verdict.code)
     return _again(batch, BatchState.UPLOADED, fields, after_s=wait, code=verdict.code)
 
 
@@ -62,6 +63,8 @@ async def _retry(context: Context, batch: Batch, verdict: Verdict) -> Move:
     """The same again, a few times."""
     if batch.attempt >= ATTEMPTS_MAX:
         return await give_back(context, batch, verdict.code)
+    if batch.state is BatchState.SUBMITTED:
+        await lessons.failed(context, batch, verdict.code)
     fields: dict[str, str | int] = {"last_error": verdict.code, "retries": batch.retries + 1}
     state = BatchState.SEALED if batch.state is BatchState.UPLOADING else BatchState.UPLOADED
     return _again(batch, state, fields, after_s=backoff_s(batch.retries), code=verdict.code)

@@ -4,6 +4,7 @@ A step that dies is simply run again: what was settled is no longer owed.
 """
 
 import dataclasses
+import math
 
 import structlog
 
@@ -12,7 +13,11 @@ from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.delivery import Delivery
+from groupage_worker.stages.giveback import PAGE, requeue_all
+from groupage_worker.stages.lessons import counted
+from groupage_worker.stages.sight import usable
 from groupage_worker.states import BatchState
+from groupage_worker.store.moves import rest_of
 
 log = structlog.get_logger("deliverer")
 
@@ -53,7 +58,9 @@ class Deliverer:
         if batch.cuts < CUTS_MAX and await delivery.is_short():
             return self._again(batch, "cuts", batch.cuts + 1, "truncated")
         await delivery.finish()
-        tally = delivery.tally
+        if batch.target:
+            await self._land(batch)
+        await counted(self._context, batch, tokens=delivery.counted_tokens, lines=delivery.counted_lines)
         log.info(
             "deliverer.batch_delivered",
             batch=batch.id,
@@ -61,7 +68,7 @@ class Deliverer:
             deployment=batch.deployment,
             attempt=batch.attempt,
             lines=batch.lines,
-            **dataclasses.asdict(tally),
+            **dataclasses.asdict(delivery.tally),
         )
         return Move(
             state=BatchState.CLEANING,
@@ -69,6 +76,40 @@ class Deliverer:
             fields={"outcome": batch.remote_status.lower()},
             reason="delivered",
         )
+
+    async def _land(self, batch: Batch) -> None:
+        """Hand what a moved batch did not finish to a batch of its target, in the room that is held there."""
+        context = self._context
+        owed = await context.requests.owed(batch.lane, batch.id)
+        if not owed:
+            await context.batches.moves.give_up(batch)
+            return
+        state = (await context.batches.deployments([batch.target]))[batch.target]
+        rest = rest_of(batch)
+        tokens = await context.requests.owed_tokens(batch.lane, batch.id, owed)
+        held = state.attempts.get(rest.reservation, 0)
+        rest = dataclasses.replace(
+            rest,
+            tokens=tokens,
+            lines=len(owed),
+            reserve_tokens=math.ceil(held * len(owed) / max(batch.lines, len(owed))) or tokens,
+        )
+        if not await context.batches.moves.land(batch, rest, limit=usable(context, batch.target, state)):
+            await requeue_all(context, batch, attempts=0, reason="no_room")
+            return
+        for start in range(0, len(owed), PAGE):
+            await context.requests.split(batch.lane, batch.id, rest.id, owed[start : start + PAGE])
+        log.info(
+            "deliverer.batch_moved",
+            batch=batch.id,
+            child=rest.id,
+            deployment=batch.deployment,
+            target=batch.target,
+            reason=batch.move_reason,
+            requests=len(owed),
+            of=batch.lines,
+        )
+        context.metrics.scheduler.batch_landed(batch.deployment, batch.target, batch.move_reason)
 
     def _again(self, batch: Batch, counter: str, n: int, code: str) -> Move:
         """Read the files once more after a pause; what was settled is not owed any more."""

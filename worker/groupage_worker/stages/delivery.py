@@ -57,7 +57,11 @@ class Tally:
 
 
 class Delivery:
-    """One run over the files of one batch."""
+    """One run over the files of one batch.
+
+    Attributes:
+        counted_tokens: Input tokens that the service counted, in `counted_lines` lines that say so.
+    """
 
     def __init__(self, context: Context, batch: Batch) -> None:
         self._context = context
@@ -71,6 +75,7 @@ class Delivery:
         self._again: list[Row] = []
         self._read_bytes: dict[str, int] = {}
         self._is_locked_out = False
+        self.counted_tokens = self.counted_lines = 0
         self.tally = Tally()
 
     async def read(self, file_id: str) -> None:
@@ -176,6 +181,7 @@ class Delivery:
             cost = self._origin.cost_usd(row.usage) or 0.0
             if row.usage:
                 used["input"] += row.usage.input_tokens or 0
+                self.counted_lines += row.usage.input_tokens is not None
                 used["output"] += row.usage.output_tokens or 0
             bill = bills[row.custom_id.partition(":")[0]]
             if code == "s":
@@ -192,6 +198,7 @@ class Delivery:
         self.tally.unknown += done.codes.count("u")
         metrics.settled(lane, deployment, Status.FAILED, failed)
         metrics.settled(lane, deployment, Status.SUCCEEDED, done.settled - failed)
+        self.counted_tokens += used["input"]
         metrics.tokens_used(lane, deployment, "input", used["input"])
         metrics.tokens_used(lane, deployment, "output", used["output"])
         metrics.cost(lane, deployment, "spent", spent + wasted)
@@ -225,6 +232,9 @@ class Delivery:
                 paid.append(name)
         done = await context.requests.settle(batch.lane, batch.id, given_up, reply_ttl_s=self._ttl_s)
         self._count(done, lost)
+        if batch.target:
+            # they go on as they are, to the batch's target
+            free = []
         for names, attempts in ((paid, 1), (free, 0)):
             requeued = await context.requests.requeue(batch.lane, batch.id, names, attempts=attempts)
             self.tally.retried += requeued

@@ -4,18 +4,27 @@ Record first, then act: the record with its reservation exists before a request 
 leaves a batch in `claiming` whose next step seals what it has.
 """
 
+import functools
+import math
+import random
+
 import structlog
 
 from groupage.contract import Priority, ReplyError, Status
 from groupage.scripts import Settlement
+from groupage_worker import knowledge
 from groupage_worker.jsonl import line_overhead
 from groupage_worker.models import RELEASE, Batch, LaneLoad, Move, new_batch_id
 from groupage_worker.results import error_reply
-from groupage_worker.routing import LaneDemand, Pull, Supply, plan_pulls, share_by_priority
+from groupage_worker.routing import LaneDemand, Pull, plan_pulls, share_by_priority
+from groupage_worker.stages import sight
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState
 
 log = structlog.get_logger("gatherer")
+
+URGENT_NOTE_S = 60.0
+"""How often it is noted that urgent requests wait."""
 
 
 class Gatherer:
@@ -28,67 +37,77 @@ class Gatherer:
         """Look at one lane and open the batches it is time for; returns them."""
         context = self._context
         load = await context.requests.load(lane)
-        demand = self._demand(load)
+        line_tokens = sight.line_tokens(context, lane)
+        demand = self._demand(load, line_tokens)
         if demand.requests == 0:
             return []
-        names = context.settings.lanes[lane].deployments
-        largest = max(context.limit_tokens(name) for name in names)
-        if demand.largest_tokens > largest:
-            await self._refuse_oversized(lane, largest)
-        known = await context.batches.deployments(names)
-        now = context.clock.now_ms()
-        supplies = [
-            Supply(
-                name=name,
-                limit_tokens=context.limit_tokens(name),
-                reserved_tokens=known[name].reserved_tokens,
-                is_paused=known[name].is_paused(now),
-            )
-            for name in names
-        ]
-        settings = context.settings
+        if demand.urgent_tokens and self._age_s(load.counters.get("urgent_at_ms", 1)) > URGENT_NOTE_S:
+            await context.requests.note_urgent(lane)
+        seen = await sight.views(context, lane)
+        largest = max(seen, key=lambda view: view.usable_tokens)
+        if demand.largest_tokens > largest.usable_tokens:
+            await self._refuse_oversized(lane, largest, line_tokens)
+        gather = context.settings.gather
         pulls = plan_pulls(
             demand,
-            supplies,
-            slices=settings.gather.slices,
-            linger_s=settings.lanes[lane].linger_s,
-            lines_max=settings.gather.lines_max,
+            sight.supplies(context, lane, seen),
+            slices=gather.slices,
+            linger_s=sight.linger_of(context, lane, seen),
+            lines_max=gather.lines_max,
+            tokens_max=gather.file_bytes_max // sight.BYTES_PER_TOKEN,
+            draw=random.random(),
         )
-        opened = [await self._open(lane, pull) for pull in pulls]
+        limits = {view.name: view.limit_tokens for view in seen}
+        opened = [await self._open(lane, pull, limits[pull.deployment]) for pull in pulls]
         return [batch for batch in opened if batch]
 
-    def _demand(self, load: LaneLoad) -> LaneDemand:
-        waiting = load.waiting.values()
-        oldest = min((w.oldest_at_ms for w in waiting if w.oldest_at_ms), default=0)
-        now = self._context.clock.now_ms()
+    def _demand(self, load: LaneLoad, line_tokens: int) -> LaneDemand:
+        """What waits, counted as lines of a file."""
+        waiting = [w for w in load.waiting.values() if w.requests and w.smallest_tokens]
+        urgent = load.waiting[Priority.URGENT]
+        has_urgent = urgent.requests > 0 and urgent.smallest_tokens > 0
+        largest = max(waiting, key=lambda w: w.largest_tokens, default=urgent)
         return LaneDemand(
             requests=sum(w.requests for w in waiting),
-            tokens=sum(w.tokens for w in waiting),
-            oldest_wait_s=(now - oldest) / 1000 if oldest else 0.0,
-            smallest_tokens=min((w.smallest_tokens for w in waiting if w.smallest_tokens), default=0),
-            largest_tokens=max(w.largest_tokens for w in waiting),
+            tokens=sum(w.tokens + w.requests * line_tokens for w in waiting),
+            oldest_wait_s=max((self._age_s(w.oldest_at_ms) for w in waiting), default=0.0),
+            smallest_tokens=min((w.smallest_tokens for w in waiting), default=0) + line_tokens,
+            largest_tokens=largest.largest_tokens + line_tokens,
+            urgent_tokens=urgent.tokens + urgent.requests * line_tokens if has_urgent else 0,
+            urgent_wait_s=self._age_s(urgent.oldest_at_ms) if has_urgent else 0.0,
+            urgent_smallest_tokens=urgent.smallest_tokens + line_tokens if has_urgent else 0,
+            largest_wait_s=self._age_s(largest.largest_at_ms),
+            keeps_reserve=sight.keeps_reserve(self._context, load),
         )
 
-    async def _open(self, lane: str, pull: Pull) -> Batch | None:
+    def _age_s(self, at_ms: int) -> float:
+        return max(0, self._context.clock.now_ms() - at_ms) / 1000 if at_ms else 0.0
+
+    async def _open(self, lane: str, pull: Pull, limit: int) -> Batch | None:
         context = self._context
+        now = context.clock.now_ms()
         batch = Batch(
-            id=new_batch_id(context.clock.now_ms()),
+            id=new_batch_id(now),
             lane=lane,
             deployment=pull.deployment,
             state=BatchState.CLAIMING,
             fence=0,
             epoch=context.epochs.number,
+            tokens=pull.tokens,
+            is_urgent=int(pull.is_urgent),
         )
-        limit = context.limit_tokens(pull.deployment)
-        if not await context.batches.open(batch, tokens=pull.tokens, limit=limit):
+        if not await context.batches.open(batch, tokens=pull.reserve_tokens, limit=limit):
             return None
+        if pull.reason == "probe":
+            change = functools.partial(knowledge.probed, now_ms=now, batch=batch.id)
+            await context.batches.known.update(pull.deployment, change)
         log.debug(
             "gatherer.batch_opened", batch=batch.id, lane=lane, deployment=pull.deployment, reason=pull.reason
         )
         context.metrics.batch_opened(lane, pull.deployment, pull.reason)
         return batch
 
-    async def _refuse_oversized(self, lane: str, tokens_max: int) -> None:
+    async def _refuse_oversized(self, lane: str, largest: sight.View, line_tokens: int) -> None:
         """Answer requests that no deployment of the lane can ever hold."""
         context = self._context
         settlements = [
@@ -98,12 +117,14 @@ class Gatherer:
                 reply=error_reply(
                     ReplyError(
                         code="exceeds_quota",
-                        message=f"the request's estimated tokens exceed {tokens_max}, "
-                        f"the whole quota of the largest deployment of lane {lane}",
+                        message=f"tokens: at most {largest.usable_tokens}, the usable quota of {largest.name}, the "
+                        f"largest deployment of lane {lane}; estimated {tokens + line_tokens} with its line",
                     ),
                 ),
             )
-            for name in await context.requests.oversized(lane, tokens_max=tokens_max)
+            for name, tokens in await context.admission.oversized(
+                lane, tokens_max=largest.usable_tokens - line_tokens
+            )
         ]
         done = await context.requests.settle(
             lane, None, settlements, reply_ttl_s=context.settings.lanes[lane].reply_ttl_s
@@ -123,10 +144,11 @@ class Gatherer:
             )
         context.metrics.claimed(batch.lane, lines, tokens)
         context.metrics.batch_sealed(batch.lane, lines=lines)
+        deadline = await context.requests.earliest_deadline(batch.lane, batch.id)
         return Move(
             state=BatchState.SEALED,
-            fields={"lines": lines, "tokens": tokens},
-            reservation=tokens,
+            fields={"lines": lines, "tokens": tokens, "deadline_at_ms": deadline},
+            reservation=math.ceil(batch.reserve_tokens * tokens / batch.tokens),
             reason="sealed",
         )
 
@@ -135,11 +157,18 @@ class Gatherer:
         gather, lane = context.settings.gather, context.lane(batch)
         deployment = context.deployment(batch)
         overhead = line_overhead(url=context.client(batch).line_url(lane.endpoint), model=deployment.model)
+        line_tokens = sight.line_tokens(context, batch.lane)
         load = await context.requests.load(batch.lane)
-        waiting = {priority: w.tokens for priority, w in load.waiting.items() if w.requests}
+        waiting = {p: w.tokens + w.requests * line_tokens for p, w in load.waiting.items() if w.requests}
+        if not batch.is_urgent:
+            # they have batches of their own, which may be filled at this moment
+            waiting.pop(Priority.URGENT, None)
         tokens, lines, size = batch.tokens, gather.lines_max, gather.file_bytes_max
         # the second round offers what lower priorities left of their share to whoever still waits
-        rounds = [*share_by_priority(tokens, waiting), *((p, tokens) for p in Priority)]
+        last = (Priority.NORMAL, Priority.BULK, Priority.URGENT)
+        rounds = [*share_by_priority(tokens, waiting), *((p, tokens) for p in last)]
+        if batch.is_urgent:
+            rounds = [(Priority.URGENT, tokens)]
         for priority, share in rounds:
             left = min(share, tokens)
             while left > 0 and lines > 0 and size > overhead:
@@ -152,6 +181,7 @@ class Gatherer:
                     file_bytes=size,
                     turn_tokens=gather.turn_tokens,
                     line_overhead=overhead,
+                    line_tokens=line_tokens,
                     weights=lane.weights,
                 )
                 left -= claim.tokens

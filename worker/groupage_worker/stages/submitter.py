@@ -4,6 +4,8 @@ Each intent is committed before its call. A step that was cut short in `uploadin
 left; one that was cut short in `creating` never posts again: `resolving` finds out.
 """
 
+import math
+
 import structlog
 
 from groupage_worker.azure.verdicts import verdict_of_error
@@ -22,6 +24,7 @@ from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages.consequences import follow, give_back
 from groupage_worker.stages.context import Context
+from groupage_worker.stages.lessons import accepted, quota_wait_s
 from groupage_worker.stages.naming import input_file_name, metadata_of
 from groupage_worker.stages.spool import SpoolFile, spooled
 from groupage_worker.states import BatchState
@@ -66,7 +69,7 @@ class Submitter:
             return self._resolve(batch)
         if batch.parent:
             parent = await self._context.batches.read(batch.parent)
-            if parent and parent.state is BatchState.SPLITTING:
+            if parent and parent.state in {BatchState.SPLITTING, BatchState.DELIVERING}:
                 # the parent, or whoever takes over its step, is still moving requests here
                 return Move(state=BatchState.SEALED, after_s=PARENT_WAIT_S, reason="parent_splitting")
         fields = {"uploads": batch.uploads + 1, "retries": batch.retries}
@@ -80,12 +83,8 @@ class Submitter:
         try:
             async with spooled(context, batch) as spool:
                 if spool.lines == 0:
-                    return Move(
-                        state=BatchState.CLEANING,
-                        reservation=RELEASE,
-                        fields={"outcome": "empty"},
-                        reason="empty",
-                    )
+                    empty = {"outcome": "empty"}
+                    return Move(state=BatchState.CLEANING, reservation=RELEASE, fields=empty, reason="empty")
                 remote = await self._adopt(batch, spool) or await self._upload(batch, spool)
         except OutsideZone as error:
             return self._outside(batch, error)
@@ -114,6 +113,7 @@ class Submitter:
             fields={
                 "input_file_id": remote.id,
                 "lines": spool.lines,
+                "tokens": _tokens_of(batch, spool),
                 "file_bytes": spool.file_bytes,
                 "file_ready": int(remote.status == PROCESSED),
             },
@@ -161,6 +161,8 @@ class Submitter:
             return Move(
                 state=BatchState.UPLOADED, after_s=(state.paused_until_ms - now) / 1000, reason=state.reason
             )
+        if wait_s := await quota_wait_s(context, batch, state):
+            return Move(state=BatchState.UPLOADED, after_s=wait_s, reason="quota_shared")
         if not batch.file_ready:
             move = await self._look_at_file(batch)
             if move:
@@ -220,7 +222,7 @@ class Submitter:
             return await give_back(context, batch, error.code)
         except (Rejected, NotFound) as error:
             return await follow(context, batch, verdict_of_error(error))
-        await context.batches.absolve(batch.deployment)
+        await accepted(context, batch, remote)
         log.info(
             "submitter.batch_submitted",
             batch=batch.id,
@@ -294,3 +296,8 @@ def submitted(context: Context, remote_id: str, status: str, *, first_poll_s: fl
         fields={"remote_id": remote_id, "remote_status": status, "submitted_at_ms": context.clock.now_ms()},
         reason="submitted",
     )
+
+
+def _tokens_of(batch: Batch, spool: SpoolFile) -> int:
+    """Estimated tokens of a file: whoever was settled since the seal is not in it."""
+    return math.ceil(batch.tokens * spool.lines / max(1, batch.lines, spool.lines))

@@ -1,11 +1,14 @@
 """submitted: follow the remote batch until it is terminal."""
 
+import math
+
 import structlog
 
 from groupage_worker.azure.verdicts import verdict_of_failed
 from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.errors import NotFound
-from groupage_worker.models import CANCEL, RELEASE, Batch, Move
+from groupage_worker.models import CANCEL, KEEP, RELEASE, Batch, Move
+from groupage_worker.stages import lessons
 from groupage_worker.stages.consequences import follow
 from groupage_worker.stages.context import Context
 from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
@@ -18,6 +21,10 @@ NOBODY_WAITS_AFTER_S = 3_600.0
 MISSES_MAX = 5
 MISSED_WAIT_S = 400.0
 """Looks that did not find the remote batch, over half an hour, before the list is asked (E7, F39)."""
+
+CANCEL_MAX_S = 1_800.0
+"""So long a cancel may take before the room that is held elsewhere is given up; "up to 10 minutes" says the how-to
+page (2024-08-12)."""
 
 
 class Tracker:
@@ -42,8 +49,9 @@ class Tracker:
         if remote.status is RemoteStatus.IN_PROGRESS:
             # it passed validation, hence the quota
             fields["quota_refusals"] = 0
-        if remote.raw_status != batch.remote_status:
-            fields["status_at_ms"] = context.clock.now_ms()
+        fields |= await self._look_for_life(batch, remote)
+        if batch.target:
+            return await self._move(batch, remote, fields)
         is_looked_at = batch.wish == CANCEL or remote.raw_status == batch.remote_status
         if (
             is_looked_at
@@ -54,7 +62,52 @@ class Tracker:
             context.metrics.cancelled(batch.deployment, reason)
             await context.client(batch).cancel_batch(remote.id)
             fields["cancelled_at_ms"] = context.clock.now_ms()
-        return Move(state=BatchState.SUBMITTED, after_s=context.poll_s(), fields=fields)
+        return Move(
+            state=BatchState.SUBMITTED,
+            after_s=context.poll_s(),
+            fields=fields,
+            reservation=await self._reservation(batch, remote),
+        )
+
+    async def _move(self, batch: Batch, remote: RemoteBatch, fields: dict[str, str | int]) -> Move:
+        """Cancel a batch that shall go elsewhere, unless that has become too late, or is never obeyed."""
+        context, now = self._context, self._context.clock.now_ms()
+        is_free = remote.status is RemoteStatus.VALIDATING or batch.move_reason == "stalled"
+        is_ignored = batch.cancelled_at_ms and now - batch.cancelled_at_ms > CANCEL_MAX_S * 1000
+        if is_ignored or (not batch.cancelled_at_ms and not is_free):
+            await context.batches.moves.give_up(batch)
+            context.metrics.scheduler.move_dropped(batch.deployment, batch.move_reason)
+            fields |= {"target": "", "move_reason": ""}
+        elif not batch.cancelled_at_ms:
+            context.metrics.cancelled(batch.deployment, batch.move_reason)
+            await context.client(batch).cancel_batch(remote.id)
+            fields["cancelled_at_ms"] = now
+        return Move(state=BatchState.SUBMITTED, after_s=context.poll_s(), fields=fields, reason="moves")
+
+    async def _look_for_life(self, batch: Batch, remote: RemoteBatch) -> dict[str, str | int]:
+        """What has changed since the last look; the scheduler learns that something moves there."""
+        context = self._context
+        fields: dict[str, str | int] = {}
+        done = (remote.request_counts.completed or 0) + (remote.request_counts.failed or 0)
+        is_changed = remote.raw_status != batch.remote_status
+        if is_changed:
+            fields["status_at_ms"] = context.clock.now_ms()
+        if done > batch.done_lines:
+            fields["done_lines"] = done
+        if remote.status is RemoteStatus.IN_PROGRESS and not batch.run_at_ms:
+            fields["run_at_ms"] = remote.in_progress_at_ms or context.clock.now_ms()
+        # what follows from our own cancels is no sign of life
+        if (is_changed or done > batch.done_lines) and remote.status is not RemoteStatus.CANCELLING:
+            await lessons.moved(context, batch.deployment, is_counting=done > batch.done_lines)
+        return fields
+
+    async def _reservation(self, batch: Batch, remote: RemoteBatch) -> str | int:
+        """Once a batch is validated it holds its true count: what was reserved for its file beyond that is free."""
+        context = self._context
+        if remote.status is not RemoteStatus.IN_PROGRESS or batch.run_at_ms:
+            return KEEP
+        factor = (await context.batches.known.read(batch.deployment)).factor(batch.lane)
+        return math.ceil(batch.tokens * factor.reserve_ratio()) if factor.batches else KEEP
 
     async def _why_cancel(self, batch: Batch, status: RemoteStatus | None) -> str:
         """Why a remote batch should be ended early; empty if it should go on."""
@@ -88,13 +141,19 @@ class Tracker:
             "tracker.batch_vanished", batch=batch.id, remote=batch.remote_id, deployment=batch.deployment
         )
         context.metrics.worker_error("tracker", "batch_vanished")
+        if batch.target:
+            await context.batches.moves.give_up(batch)
         # should it come to light again, the janitor cancels it as a duplicate
-        fields: dict[str, str | int] = {"last_error": "batch_vanished", "remote_id": ""}
+        fields: dict[str, str | int] = {"last_error": "batch_vanished", "remote_id": "", "target": ""}
         return Move(state=BatchState.REQUEUEING, fields=fields, reason="batch_vanished")
 
     async def _ended(self, batch: Batch, remote: RemoteBatch) -> Move:
         context = self._context
         self._observe(batch, remote)
+        if remote.status is RemoteStatus.COMPLETED:
+            await lessons.completed(context, batch, remote)
+        if remote.status is not RemoteStatus.CANCELLED:
+            await lessons.moved(context, batch.deployment, is_counting=False)
         fields: dict[str, str | int] = {
             "remote_status": remote.raw_status,
             "terminal_at_ms": context.clock.now_ms(),
@@ -102,6 +161,10 @@ class Tracker:
             "output_file_id": remote.output_file_id or "",
             "error_file_id": remote.error_file_id or "",
         }
+        if batch.target and remote.status is not RemoteStatus.CANCELLED:
+            await context.batches.moves.give_up(batch)
+            context.metrics.scheduler.move_dropped(batch.deployment, batch.move_reason)
+            fields |= {"target": "", "move_reason": ""}
         has_files = bool(remote.output_file_id or remote.error_file_id)
         if remote.status is RemoteStatus.FAILED and not has_files:
             move = await follow(context, batch, verdict_of_failed(remote))

@@ -6,11 +6,12 @@ import msgspec
 from redis.asyncio.cluster import RedisCluster
 
 from groupage import keys
-from groupage.contract import DUE_SLOT_MS, LaneInfo
+from groupage.contract import DUE_SLOT_MS, LaneInfo, Priority
 from groupage.scripts import load_script
 from groupage_worker.clock import Clock
 from groupage_worker.snapshot import MemorySnapshot
 from groupage_worker.store.client import RedisClient
+from groupage_worker.store.requests import PEEK_PRODUCERS
 
 
 class Admission:
@@ -41,6 +42,20 @@ class Admission:
     async def welcome(self, lane: str) -> None:
         """Accept requests again."""
         await self._redis.hdel(keys.load(lane), "refused")
+
+    async def oversized(self, lane: str, *, tokens_max: int) -> list[tuple[bytes, int]]:
+        """Heads of queues that no deployment of the lane can ever hold, with their tokens."""
+        found: list[tuple[bytes, int]] = []
+        for priority in Priority:
+            producers = await self._redis.zrange(keys.ready(lane, priority), 0, PEEK_PRODUCERS - 1)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for producer in producers:
+                    pipe.lindex(keys.queue(lane, producer.decode(), priority), 0)
+                heads = await pipe.execute()
+            for producer, head in zip(producers, heads, strict=True):
+                if head and int(head.split(b"|")[1]) > tokens_max:
+                    found.append((producer + b":" + head.partition(b"|")[0], int(head.split(b"|")[1])))
+        return found
 
     async def memory_ratio(self) -> float | None:
         """Used share of the data server's memory limit; None where it has none, or does not say."""

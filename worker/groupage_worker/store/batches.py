@@ -12,6 +12,8 @@ from groupage_worker.states import LEGAL, BatchState
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.deployments import DeploymentState
 from groupage_worker.store.history import EVENTS_MAX, event_of
+from groupage_worker.store.knowledge import KnowledgeStore
+from groupage_worker.store.moves import MoveStore
 
 PAGE = 500
 """Names per look at a due set."""
@@ -35,9 +37,17 @@ class BatchStore:
         self._schedule = load_script("groupage_worker", "schedule")
         self._note = load_script("groupage_worker", "note")
         self._adopt = load_script("groupage_worker", "adopt_batch")
+        self.known = KnowledgeStore(redis)
+        self.moves = MoveStore(redis, clock=clock)
 
     async def open(self, batch: Batch, *, tokens: int, limit: int) -> bool:
-        """Create the record with its reservation, due at once; False if the deployment has no room."""
+        """Create the record with its reservation, due at once; False if the deployment has no room.
+
+        Args:
+            batch: Its `tokens` are the estimated ones it may be filled with; 0: as many as are reserved.
+            tokens: To reserve, as the service will count them.
+            limit: Tokens that may be reserved at the deployment in all.
+        """
         now = self._clock.now_ms()
         record = {
             "lane": batch.lane,
@@ -48,7 +58,9 @@ class BatchStore:
             "attempt": batch.attempt,
             "opened_at_ms": now,
             "state_at_ms": now,
-            "tokens": tokens,
+            "tokens": batch.tokens or tokens,
+            "reserve_tokens": tokens,
+            "is_urgent": batch.is_urgent,
             "epoch": batch.epoch,
         }
         opened, _reserved = await self._open(
@@ -120,11 +132,7 @@ class BatchStore:
 
     async def read(self, batch: str) -> Batch | None:
         """Look at a record without taking its fence; None if there is none, or one that only a newer release reads."""
-        record = await self._redis.hgetall(keys.batch(batch))
-        try:
-            return Batch.from_record(batch, {k.decode(): v.decode() for k, v in record.items()})
-        except (KeyError, ValueError):
-            return None
+        return Batch.read(batch, await self._redis.hgetall(keys.batch(batch)))
 
     async def commit(self, batch: Batch, move: Move) -> Batch:
         """Write where a batch goes next.
@@ -221,11 +229,11 @@ class BatchStore:
                 yield name.decode()
 
     async def deployments(self, names: Iterable[str]) -> dict[str, DeploymentState]:
-        """Reservations and pauses of deployments, in one round trip."""
+        """Reservations, pauses and what was learned of deployments, in one round trip."""
         wanted = list(names)
         async with self._redis.pipeline(transaction=False) as pipe:
             for name in wanted:
-                pipe.hvals(keys.quota(name))
+                pipe.hgetall(keys.quota(name))
                 pipe.hgetall(keys.deployment(name))
             answers = await pipe.execute()
         return {

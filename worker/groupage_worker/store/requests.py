@@ -42,6 +42,7 @@ class RequestStore:
         self._peek = load_script("groupage_worker", "peek")
         self._split = load_script("groupage_worker", "split_manifest")
         self._restore = load_script("groupage_worker", "restore")
+        self._note = load_script("groupage_worker", "note")
         self._scripts = Scripts(redis)
 
     async def load(self, lane: str) -> LaneLoad:
@@ -61,6 +62,7 @@ class RequestStore:
                 oldest_at_ms=head[0],
                 largest_tokens=head[1],
                 smallest_tokens=head[2],
+                largest_at_ms=head[3],
             )
             for priority, head in zip(order, heads, strict=True)
         }
@@ -78,8 +80,12 @@ class RequestStore:
         turn_tokens: int,
         line_overhead: int,
         weights: Mapping[str, float],
+        line_tokens: int = 0,
     ) -> Claim:
-        """Take up to so many tokens, requests and file bytes into a batch; one page, at most 2,000 requests."""
+        """Take up to so many tokens, requests and file bytes into a batch; one page, at most 2,000 requests.
+
+        Each line adds `line_overhead` bytes and `line_tokens` tokens to what its request was accepted with.
+        """
         n, taken, size, why = await self._claim(
             self._redis,
             [keys.load(lane), keys.ready(lane, priority), keys.manifest(lane, batch)],
@@ -92,6 +98,7 @@ class RequestStore:
                 turn_tokens,
                 MANIFEST_TTL_MS,
                 line_overhead,
+                line_tokens,
                 *(part for pair in weights.items() for part in pair),
             ],
         )
@@ -101,6 +108,10 @@ class RequestStore:
         """Close a manifest; returns its requests, tokens and line bytes."""
         n, tokens, size = await self._seal(self._redis, [keys.manifest(lane, batch)], [MANIFEST_TTL_MS])
         return n, tokens, size
+
+    async def earliest_deadline(self, lane: str, batch: str) -> int:
+        """Earliest deadline of what a batch was filled with (Unix ms); 0 if it was never filled."""
+        return int(await self._redis.hget(keys.manifest(lane, batch), "#deadline") or 0)
 
     async def owed(self, lane: str, batch: str) -> list[bytes]:
         """The custom_ids a batch still owes a reply, sorted."""
@@ -276,19 +287,9 @@ class RequestStore:
         async for key in self._redis.scan_iter(match=f"{head}*{tail}", count=1_000):
             yield key.decode().removeprefix(head).removesuffix(tail)
 
-    async def oversized(self, lane: str, *, tokens_max: int) -> list[bytes]:
-        """Heads of queues that no deployment of the lane can ever hold."""
-        found: list[bytes] = []
-        for priority in Priority:
-            producers = await self._redis.zrange(keys.ready(lane, priority), 0, PEEK_PRODUCERS - 1)
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for producer in producers:
-                    pipe.lindex(keys.queue(lane, producer.decode(), priority), 0)
-                heads = await pipe.execute()
-            for producer, head in zip(producers, heads, strict=True):
-                if head and int(head.split(b"|")[1]) > tokens_max:
-                    found.append(producer + b":" + head.partition(b"|")[0])
-        return found
+    async def note_urgent(self, lane: str) -> None:
+        """Remember that urgent requests wait."""
+        await self._note(self._redis, [keys.load(lane)], ["urgent_at_ms", self._clock.now_ms()])
 
 
 def _parts(custom_id: bytes) -> tuple[str, str]:

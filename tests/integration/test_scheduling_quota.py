@@ -1,0 +1,134 @@
+"""Reservations against what the service counts: refusals, learned factors, slices, quota that others hold, circuits."""
+
+import pytest
+from redis.asyncio import Redis
+from tests.support.clock import ManualClock
+from tests.support.fleet import LANE, Fleet, assert_settled_once, emulator_config, running_fleet
+
+from groupage.contract import Priority
+from groupage_emulator import Rule, journal
+from groupage_emulator.config import Tokens
+from groupage_worker.scheduling.circuit import Admission
+from groupage_worker.scheduling.learning import Learned
+from groupage_worker.states import BatchState
+
+EAST = "gpt-eastus"
+
+
+def refusals(fleet: Fleet) -> int:
+    """Batches that the service refused for quota, at once or after validation."""
+    records = list(fleet.emulator.journal.records())
+    at_once = sum(1 for r in records if isinstance(r, journal.Refused))
+    return at_once + sum(
+        1 for r in records if isinstance(r, journal.Status) and r.code == "token_limit_exceeded"
+    )
+
+
+@pytest.mark.parametrize("chars", [1, 400, 4_000])
+async def test_reservations_cover_what_the_service_counts(
+    redis: "Redis[bytes]", clock: ManualClock, chars: int
+) -> None:
+    """Short or long requests: a backlog fills the quota and not one batch is refused for it."""
+    async with running_fleet(redis, clock, config=emulator_config(tokens=60_000), tokens=60_000) as fleet:
+        ids = await fleet.submit(600, text="x" * chars, tokens=14 + chars // 4)
+        await fleet.settle_all()
+        assert refusals(fleet) == 0
+        await assert_settled_once(fleet, ids)
+
+
+async def test_the_factor_is_learned_from_usage(redis: "Redis[bytes]", clock: ManualClock) -> None:
+    """What the service counts for a lane is learned; the reservation of a validated batch shrinks to it."""
+    config = emulator_config(regions=("eastus",), counting=Tokens(bytes_per_token=8.0, noise=0.0))
+    async with running_fleet(redis, clock, config=config) as fleet:
+        await fleet.submit(20, text="y" * 2_000, tokens=514)
+        await fleet.settle_all()
+        factor = (await fleet.batches.known.read(EAST)).factor(LANE)
+        assert factor.batches >= 1
+        assert 0.4 < factor.factor < 0.55
+        await fleet.submit(20, text="z" * 2_000, tokens=514)
+        await fleet.run_until(lambda: in_state(fleet, BatchState.SUBMITTED))
+        before = sum((await fleet.batches.reservations(EAST)).values())
+
+        async def is_running() -> bool:
+            return all(batch.run_at_ms for batch in await open_batches(fleet, BatchState.SUBMITTED))
+
+        await fleet.run_until(is_running)
+        after = sum((await fleet.batches.reservations(EAST)).values())
+        assert after < 0.6 * before
+        await fleet.settle_all()
+
+
+async def open_batches(fleet: Fleet, state: BatchState) -> list:
+    """Open batches in one state."""
+    return [batch for batch in await fleet.open_batches() if batch.state is state]
+
+
+async def in_state(fleet: Fleet, state: BatchState) -> bool:
+    """Whether any batch is in a state."""
+    return bool(await open_batches(fleet, state))
+
+
+async def test_a_deployment_learns_from_its_batches(fleet: Fleet) -> None:
+    """Overhead and run of completed batches are learned by the service's own times, and close the circuit."""
+    await fleet.submit(5)
+    await fleet.settle_all()
+    known = [await fleet.batches.known.read(name) for name in fleet.settings.deployments]
+    learned = next(k.learned for k in known if k.learned.batches)
+    assert learned.batches == 1
+    assert learned.overhead_s > 100
+    assert learned.run_s > 50
+    assert learned != Learned()
+
+
+async def test_quota_that_others_hold_is_found(redis: "Redis[bytes]", clock: ManualClock) -> None:
+    """Refused because others hold the quota: nothing new is opened there meanwhile, and one batch at a time asks."""
+    config = emulator_config(tokens=20_000, regions=("eastus",), phantom_tokens=14_000)
+    async with running_fleet(redis, clock, config=config, tokens=20_000) as fleet:
+        ids = await fleet.submit(500, text="q" * 400, tokens=114)
+        await fleet.settle_all(step_s=10.0)
+        batches = sum(1 for r in fleet.emulator.journal.records() if isinstance(r, journal.Create))
+        assert 0 < refusals(fleet) <= batches
+        await assert_settled_once(fleet, ids)
+
+
+async def test_two_failures_open_the_circuit_and_a_probe_closes_it(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """A deployment that fails gets nothing for five minutes, then one small batch, and all again when that completes."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        fleet.emulator.faults.add(
+            Rule(kind="http_status", operation="create", status=403, code="forbidden", times=2)
+        )
+        ids = await fleet.submit(40)
+
+        async def is_open() -> bool:
+            known = await fleet.batches.known.read(EAST)
+            return known.admission(clock.now_ms()) is Admission.NOTHING
+
+        await fleet.run_until(is_open)
+        opened_at = clock.now_ms()
+        await fleet.run_until(lambda: has_probe(fleet))
+        assert clock.now_ms() - opened_at >= 299_000
+        await fleet.run_until(lambda: is_closed(fleet, clock))
+        await assert_settled_once(fleet, ids)
+
+
+async def has_probe(fleet: Fleet) -> bool:
+    """Whether a probe is out."""
+    return bool((await fleet.batches.known.read(EAST)).probe)
+
+
+async def is_closed(fleet: Fleet, clock: ManualClock) -> bool:
+    """Whether the circuit lets everything through."""
+    return (await fleet.batches.known.read(EAST)).admission(clock.now_ms()) is Admission.ALL
+
+
+async def test_urgent_requests_go_in_batches_of_their_own(fleet: Fleet) -> None:
+    """Urgent requests wait only for their burst, and share no batch with others."""
+    await fleet.submit(3)
+    await fleet.submit(2, priority=Priority.URGENT)
+    await fleet.advance(5)
+    await fleet.run_due()
+    opened = await fleet.open_batches()
+    assert sorted((batch.is_urgent, batch.lines) for batch in opened) == [(0, 3), (1, 2)]
+    assert all(batch.deadline_at_ms for batch in opened)

@@ -1,0 +1,110 @@
+"""What the fleet knows of one deployment beside its settings, as one value: learned, kept in Redis, given to decisions.
+
+Every worker learns into the same value, so each change is a function from the old one to the new one; the store
+repeats it when another worker was quicker. Functions of values.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from groupage_worker.quota import SharedLimit
+from groupage_worker.scheduling import circuit as circuits
+from groupage_worker.scheduling.circuit import Admission, Circuit
+from groupage_worker.scheduling.estimates import TokenFactor
+from groupage_worker.scheduling.learning import Learned
+
+FIELD: Final = "known"
+"""Field of the deployment's hash in Redis that holds it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Signs:
+    """Signs of life of a deployment.
+
+    Attributes:
+        changed_at_ms: When a batch there last changed its status or its counts; what follows from our own cancels
+            is no sign.
+        is_counting: Whether the counts of a running batch there ever moved.
+        is_stalled: Nothing has moved there for too long while others moved.
+    """
+
+    changed_at_ms: int = 0
+    is_counting: bool = False
+    is_stalled: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Knowledge:
+    """What is known of one deployment.
+
+    Attributes:
+        learned: Overheads, runs, size of a slice.
+        circuit: What went wrong there since a batch last completed.
+        shared: What refusals told of others who use its quota.
+        signs: Signs of life.
+        factors: Lane -> how many tokens the service counts for one that we estimate.
+        probe: Batch that was sent to see whether the deployment works; empty: none is out.
+        quota_tokens: Its quota as the service's own headers last said; 0: they never did.
+    """
+
+    learned: Learned = dataclasses.field(default_factory=Learned)
+    circuit: Circuit = dataclasses.field(default_factory=Circuit)
+    shared: SharedLimit = dataclasses.field(default_factory=SharedLimit)
+    signs: Signs = dataclasses.field(default_factory=Signs)
+    factors: Mapping[str, TokenFactor] = dataclasses.field(default_factory=dict)
+    probe: str = ""
+    quota_tokens: int = 0
+
+    def factor(self, lane: str) -> TokenFactor:
+        """What is known of a lane's estimates here."""
+        return self.factors.get(lane) or TokenFactor()
+
+    def admission(self, now_ms: int) -> Admission:
+        """What the deployment may be given now."""
+        return self.circuit.admission(now_ms)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Knowledge)
+
+
+def pack(known: Knowledge) -> bytes:
+    """As one field of the deployment's hash in Redis."""
+    return _encoder.encode(known)
+
+
+def unpack(value: bytes | None) -> Knowledge:
+    """Read it back; what is absent or unreadable is learned anew, what a newer release added is left out."""
+    if not value:
+        return Knowledge()
+    try:
+        return _decoder.decode(value)
+    except msgspec.MsgspecError:
+        return Knowledge()
+
+
+def failed(known: Knowledge, *, now_ms: int, created_at_ms: int, reason: str) -> Knowledge:
+    """A batch failed through the service's fault, or could not be brought there."""
+    circuit = circuits.failed(known.circuit, now_ms=now_ms, created_at_ms=created_at_ms, reason=reason)
+    return known if circuit == known.circuit else dataclasses.replace(known, circuit=circuit, probe="")
+
+
+def probed(known: Knowledge, *, now_ms: int, batch: str) -> Knowledge:
+    """A batch was sent to see whether the deployment works."""
+    return dataclasses.replace(known, circuit=circuits.probed(known.circuit, now_ms=now_ms), probe=batch)
+
+
+def unprobed(known: Knowledge, batch: str) -> Knowledge:
+    """A probe ended without telling anything: another one may go."""
+    if known.probe != batch:
+        return known
+    return dataclasses.replace(known, circuit=dataclasses.replace(known.circuit, probe_at_ms=0), probe="")
+
+
+def moved(known: Knowledge, *, now_ms: int, is_counting: bool) -> Knowledge:
+    """A batch there showed a sign of life."""
+    signs = Signs(changed_at_ms=now_ms, is_counting=known.signs.is_counting or is_counting)
+    return dataclasses.replace(known, signs=signs)

@@ -1,0 +1,67 @@
+"""Metrics of the scheduler's decisions and of what it learned; the other half of `metrics`."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from groupage_worker.labels import code_label
+
+_ERROR_BUCKETS_RATIO: Final = (-0.5, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class SchedulerMetrics:
+    """Decisions with their reasons; one method per event.
+
+    Args:
+        registry: Where the metrics are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._estimate_error = self._histogram(
+            "estimate_error_ratio",
+            "By what share of the expected tokens was the service's own count of a batch off?",
+            _ERROR_BUCKETS_RATIO,
+            *("lane", "deployment"),
+        )
+        self._circuits = self._counter(
+            "circuits_opened_total",
+            "How often was a deployment given no new work, and why?",
+            *("deployment", "reason"),
+        )
+
+        self._moved = self._counter(
+            "batches_moved_total",
+            "How many batches went from one deployment to another, and why?",
+            *("deployment", "target", "reason"),
+        )
+        self._moves_dropped = self._counter(
+            "moves_dropped_total",
+            "How many moves came too late or were never obeyed?",
+            *("deployment", "reason"),
+        )
+
+    def _counter(self, name: str, question: str, *labels: str) -> Counter:
+        return Counter(f"groupage_{name}", question, labels, registry=self._registry)
+
+    def _histogram(self, name: str, question: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(
+            f"groupage_{name}", question, labels, registry=self._registry, buckets=tuple(buckets)
+        )
+
+    def estimate_error(self, lane: str, deployment: str, ratio: float) -> None:
+        """A batch was counted by the service: counted / expected tokens - 1."""
+        self._estimate_error.labels(lane, deployment).observe(ratio)
+
+    def circuit_opened(self, deployment: str, reason: str) -> None:
+        """A deployment gets no new work for a while; `reason` is a code."""
+        self._circuits.labels(deployment, code_label(reason)).inc()
+
+    def batch_landed(self, deployment: str, target: str, reason: str) -> None:
+        """The rest of a cancelled batch went to another deployment; `reason` is that of `scheduling.moves`."""
+        self._moved.labels(deployment, target, code_label(reason)).inc()
+
+    def move_dropped(self, deployment: str, reason: str) -> None:
+        """A batch that was to be moved stays: it has begun, or ended, or its cancel was never obeyed."""
+        self._moves_dropped.labels(deployment, code_label(reason)).inc()

@@ -1,0 +1,181 @@
+"""What the fleet learns from each batch: written where it shows, read by the scheduler."""
+
+import dataclasses
+import functools
+import math
+
+import structlog
+
+from groupage_worker import knowledge
+from groupage_worker import quota as quotas
+from groupage_worker.azure.wire import RemoteBatch
+from groupage_worker.knowledge import Knowledge
+from groupage_worker.models import Batch
+from groupage_worker.scheduling import circuit as circuits
+from groupage_worker.scheduling.estimates import observe
+from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, Learned, learn, resliced
+from groupage_worker.stages.context import Context
+from groupage_worker.stages.sight import held, usable
+from groupage_worker.states import BatchState
+from groupage_worker.store.deployments import DeploymentState
+
+log = structlog.get_logger("lessons")
+
+HELD_LOOK_S = 5.0
+"""How often a batch that waits for quota looks whether one of ours has ended."""
+
+COUNTED_RATIO = 0.5
+"""Of fewer lines than this share the service's count says little about the whole file."""
+
+
+async def _state(context: Context, deployment: str) -> DeploymentState:
+    return (await context.batches.deployments([deployment]))[deployment]
+
+
+async def accepted(context: Context, batch: Batch, remote: RemoteBatch) -> None:
+    """The service took a batch: there is at least so much room."""
+    await context.batches.absolve(batch.deployment)
+    state = await _state(context, batch.deployment)
+    holders = await context.batches.moves.holders(state.attempts)
+    is_alone = not any(b.state is BatchState.SUBMITTED for b in holders if b.id != batch.id)
+    now = context.clock.now_ms()
+
+    def change(known: Knowledge) -> Knowledge:
+        shared = quotas.accepted(known.shared, held_tokens=state.reserved_tokens)
+        quota = known.quota_tokens if remote.enqueued_tokens_max is None else remote.enqueued_tokens_max
+        known = dataclasses.replace(known, shared=shared, quota_tokens=quota)
+        return knowledge.moved(known, now_ms=now, is_counting=False) if is_alone else known
+
+    await context.batches.known.update(batch.deployment, change)
+
+
+async def refused(context: Context, batch: Batch, code: str) -> float:
+    """A batch was refused for quota; returns the seconds after which it looks again."""
+    state = await _state(context, batch.deployment)
+    own = state.attempts.get(batch.reservation, 0)
+    now = context.clock.now_ms()
+
+    def change(known: Knowledge) -> Knowledge:
+        shared = quotas.refused(
+            known.shared,
+            held_tokens=state.reserved_tokens - own,
+            now_ms=now,
+            first_s=context.settings.submit.quota_pause_s,
+        )
+        return dataclasses.replace(known, shared=shared)
+
+    known = await context.batches.known.update(batch.deployment, change)
+    context.metrics.paused(batch.deployment, code)
+    return min(HELD_LOOK_S, max(0.0, (known.shared.until_ms - now) / 1000))
+
+
+async def quota_wait_s(context: Context, batch: Batch, state: DeploymentState) -> float:
+    """How long a batch waits before it asks for quota that others may hold, seconds; 0: it asks now.
+
+    One batch at a time asks: the one that waits longest.
+    """
+    shared, now = state.known.shared, context.clock.now_ms()
+    if shared.cap_tokens < 0:
+        return 0.0
+    if state.reserved_tokens > shared.limit_tokens(usable(context, batch.deployment, state), now):
+        return min(HELD_LOOK_S, max(0.001, (shared.until_ms - now) / 1000))
+    first = next(iter(await held(context, state)), batch)
+    return 0.0 if first.id == batch.id else HELD_LOOK_S
+
+
+async def failed(context: Context, batch: Batch, code: str) -> None:
+    """A batch failed through the service's fault, or could not be brought there."""
+    now = context.clock.now_ms()
+    change = functools.partial(
+        knowledge.failed, now_ms=now, created_at_ms=batch.submitted_at_ms or batch.opened_at_ms, reason=code
+    )
+    known = await context.batches.known.update(batch.deployment, change)
+    if known.circuit.opened_at_ms == now:
+        note_open(context, batch.deployment, known)
+
+
+def note_open(context: Context, deployment: str, known: Knowledge) -> None:
+    """Log and count that a circuit was opened."""
+    circuit = known.circuit
+    seconds = (circuit.until_ms - circuit.opened_at_ms) / 1000
+    log.warning("lessons.circuit_opened", deployment=deployment, reason=circuit.reason, seconds=seconds)
+    context.metrics.scheduler.circuit_opened(deployment, circuit.reason)
+
+
+async def moved(context: Context, deployment: str, *, is_counting: bool) -> None:
+    """A batch there showed a sign of life."""
+    change = functools.partial(knowledge.moved, now_ms=context.clock.now_ms(), is_counting=is_counting)
+    await context.batches.known.update(deployment, change)
+
+
+async def completed(context: Context, batch: Batch, remote: RemoteBatch) -> None:
+    """A batch completed: the deployment works, and this is how long it took."""
+    state = await _state(context, batch.deployment)
+    ended = _ended(context, batch, remote, state)
+    waits_s, started = await _waits(context, state) if ended else ([], 0)
+
+    def change(known: Knowledge) -> Knowledge:
+        known = dataclasses.replace(known, circuit=circuits.completed(), probe="")
+        if ended is None:
+            return known
+        before = known.learned
+        if not before.batches:
+            before = dataclasses.replace(before, slices=context.settings.gather.slices)
+        after = learn(before, ended)
+        if after.slice_batches >= SLICE_BATCHES:
+            after = resliced(after, waits_s=waits_s, started=started)
+        return dataclasses.replace(known, learned=after)
+
+    known = await context.batches.known.update(batch.deployment, change)
+    _note_learned(batch, state.known.learned, known.learned)
+
+
+def _note_learned(batch: Batch, before: Learned, after: Learned) -> None:
+    if before.batches and before.slices != after.slices:
+        log.info("lessons.slices_changed", deployment=batch.deployment, slices=after.slices, of=before.slices)
+
+
+def _ended(context: Context, batch: Batch, remote: RemoteBatch, state: DeploymentState) -> Ended | None:
+    """How a remote batch went by the service's own times; None where they do not say."""
+    created = remote.created_at_ms or batch.submitted_at_ms
+    started = remote.in_progress_at_ms or batch.run_at_ms
+    run_end, end = remote.finalizing_at_ms, remote.completed_at_ms
+    if not (created and started and run_end and end and created <= started <= run_end <= end):
+        return None
+    run_s = (run_end - started) / 1000
+    return Ended(
+        tokens=state.attempts.get(batch.reservation) or max(1, batch.tokens),
+        limit_tokens=max(1, usable(context, batch.deployment, state)),
+        overhead_s=(end - created) / 1000 - run_s,
+        run_s=run_s,
+    )
+
+
+async def _waits(context: Context, state: DeploymentState) -> tuple[list[float], int]:
+    """How long each batch in flight waited for its start, or has so far, and how many have started."""
+    now = context.clock.now_ms()
+    if state.known.learned.slice_batches + 1 < SLICE_BATCHES:
+        return [], 0
+    flying = [
+        b for b in await context.batches.moves.holders(state.attempts) if b.state is BatchState.SUBMITTED
+    ]
+    waits_s = [max(0, (b.run_at_ms or now) - b.submitted_at_ms) / 1000 for b in flying]
+    return waits_s, sum(1 for b in flying if b.run_at_ms)
+
+
+async def counted(context: Context, batch: Batch, *, tokens: int, lines: int) -> None:
+    """The service counted so many input tokens in so many lines of a batch."""
+    if not batch.lines or not COUNTED_RATIO * batch.lines <= lines <= batch.lines:
+        return
+    estimated = math.ceil(batch.tokens * lines / batch.lines)
+    before = (await context.batches.known.read(batch.deployment)).factor(batch.lane)
+
+    def change(known: Knowledge) -> Knowledge:
+        factor = observe(known.factor(batch.lane), estimated=estimated, counted=tokens)
+        return dataclasses.replace(known, factors={**known.factors, batch.lane: factor})
+
+    await context.batches.known.update(batch.deployment, change)
+    if estimated and tokens:
+        context.metrics.scheduler.estimate_error(
+            batch.lane, batch.deployment, tokens / (estimated * before.factor) - 1
+        )

@@ -1,0 +1,111 @@
+"""Batches in flight as the scheduler sees them, and what it does to them, on the control server."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from groupage import keys
+from groupage.scripts import load_script
+from groupage_worker.clock import Clock
+from groupage_worker.models import Batch
+from groupage_worker.states import BatchState
+from groupage_worker.store.client import RedisClient
+
+PAGE = 500
+
+
+def rest_of(batch: Batch) -> Batch:
+    """The batch that takes the rest of one that is moved; its id follows, so that a repeated step makes the same."""
+    return Batch(
+        id=f"{batch.id}-{batch.attempt}",
+        lane=batch.lane,
+        deployment=batch.target,
+        state=BatchState.SEALED,
+        fence=0,
+    )
+
+
+class MoveStore:
+    """Reads records without taking their fences, and moves batches between deployments."""
+
+    def __init__(self, redis: RedisClient, *, clock: Clock) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._move = load_script("groupage_worker", "move_batch")
+        self._land = load_script("groupage_worker", "land_batch")
+
+    async def holders(self, attempts: Iterable[str]) -> list[Batch]:
+        """The records behind reservations, the oldest first; those that are gone or unreadable are left out."""
+        names = sorted({attempt.rpartition(":")[0] for attempt in attempts})
+        found = []
+        for start in range(0, len(names), PAGE):
+            page = names[start : start + PAGE]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in page:
+                    pipe.hgetall(keys.batch(name))
+                answers = await pipe.execute()
+            found += [Batch.read(name, raw) for name, raw in zip(page, answers, strict=True)]
+        return [batch for batch in found if batch]
+
+    async def wish(self, batch: Batch, target: str, *, tokens: int, limit: int, reason: str) -> bool:
+        """Wish that a submitted batch goes elsewhere; its step, due at once, cancels it.
+
+        Args:
+            batch: The batch as it was read.
+            target: Deployment; room for the rest is held there from now on.
+            tokens: To hold.
+            limit: Tokens that may be reserved at the target in all.
+            reason: Word for logs and metrics.
+
+        Returns:
+            False if the batch has ended meanwhile, or the target has no room.
+        """
+        rest = rest_of(dataclasses.replace(batch, target=target))
+        return bool(
+            await self._move(
+                self._redis,
+                [keys.batch(batch.id), keys.quota(target), keys.DUE_LIGHT],
+                [rest.reservation, tokens, limit, target, reason, batch.step, self._clock.now_ms()],
+            )
+        )
+
+    async def give_up(self, batch: Batch) -> None:
+        """Give back the room that is held for the rest of a batch. Its record must then lose its target."""
+        await self._redis.hdel(keys.quota(batch.target), rest_of(batch).reservation)
+
+    async def land(self, batch: Batch, rest: Batch, *, limit: int) -> bool:
+        """Open the record of the rest of a batch at its target; False if its room there was given away.
+
+        Args:
+            batch: The one that was cancelled.
+            rest: Of `rest_of`, with its tokens and lines.
+            limit: Tokens that may be reserved at the target in all.
+        """
+        now = self._clock.now_ms()
+        record: dict[str, str | int] = {
+            "lane": rest.lane,
+            "deployment": rest.deployment,
+            "state": rest.state.value,
+            "fence": 0,
+            "runs": 0,
+            "attempt": 1,
+            "opened_at_ms": now,
+            "state_at_ms": now,
+            "tokens": rest.tokens,
+            "reserve_tokens": rest.reserve_tokens,
+            "lines": rest.lines,
+            "is_urgent": batch.is_urgent,
+            "deadline_at_ms": batch.deadline_at_ms,
+            "moves": batch.moves + 1,
+            "parent": batch.id,
+            "epoch": batch.epoch,
+        }
+        return bool(
+            await self._land(
+                self._redis,
+                [keys.batch(rest.id), keys.quota(rest.deployment), keys.DUE_HEAVY],
+                [
+                    *(rest.reservation, rest.reserve_tokens, limit, rest.step, now),
+                    *(part for pair in record.items() for part in pair),
+                ],
+            )
+        )
