@@ -131,9 +131,7 @@ class LaneSettings(Group):
     endpoint: Endpoint = Field(Endpoint.CHAT, description="/chat/completions or /v1/responses.")
     deployments: tuple[Name, ...] = Field(min_length=1, description="Deployments that may serve it.")
     zone: Literal["any", "us", "eu"] = Field("any", description="Data zone its requests are bound to.")
-    linger_s: float | None = Field(
-        None, gt=0, description="Longest wait for company; null: 5 % of a batch's time, 10 to 300 s."
-    )
+    linger_s: float | None = Field(None, gt=0, description="Longest wait for company; null: as learned.")
     deadline_s: float = Field(
         172_800.0, gt=0, le=DEADLINE_S_MAX, description="Deadline of requests that name none."
     )

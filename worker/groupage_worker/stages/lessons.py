@@ -35,6 +35,10 @@ async def _state(context: Context, deployment: str) -> DeploymentState:
 async def accepted(context: Context, batch: Batch, remote: RemoteBatch) -> None:
     """The service took a batch: there is at least so much room."""
     await context.batches.absolve(batch.deployment)
+    if remote.enqueued_tokens is not None and remote.enqueued_tokens_max is not None:
+        await context.batches.note_reported(
+            batch.deployment, tokens=remote.enqueued_tokens, limit=remote.enqueued_tokens_max
+        )
     state = await _state(context, batch.deployment)
     holders = await context.batches.moves.holders(state.attempts)
     is_alone = not any(b.state is BatchState.SUBMITTED for b in holders if b.id != batch.id)

@@ -232,10 +232,6 @@ class Submitter:
             lines=batch.lines,
             tokens=batch.tokens,
         )
-        if remote.enqueued_tokens is not None and remote.enqueued_tokens_max is not None:
-            await context.batches.note_reported(
-                batch.deployment, tokens=remote.enqueued_tokens, limit=remote.enqueued_tokens_max
-            )
         return submitted(context, remote.id, remote.raw_status, first_poll_s=context.poll_s())
 
     @staticmethod
