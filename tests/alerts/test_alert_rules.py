@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.worker_ops.test_metrics import NAMES
 
 from groupage_worker.azure.verdicts import Next
 from groupage_worker.labels import code_label
 from groupage_worker.states import BatchState
+from tests.worker_ops.test_metrics import NAMES
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "helm" / "groupage" / "files" / "alerts.yaml"

@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import pytest
+from redis.exceptions import NoPermissionError
 from tests.support.fleet import LANE, PRODUCER, Fleet, running_fleet
 from tests.support.requests import submit
 
 from groupage import keys
+from groupage.connect import connect
 from groupage.contract import Status
 from groupage_worker.labels import OTHER
 from groupage_worker.snapshot import Snapshot
@@ -104,6 +107,25 @@ async def test_many_producers_are_summed_up(redis, clock):
         assert len(shown) == PRODUCERS_SHOWN + 1
         assert shown[OTHER] == sum(range(1, 6))
         assert sum(shown.values()) == sum(range(1, PRODUCERS_SHOWN + 6))
+
+
+async def test_denials_are_counted(redis, redis_server, clock):
+    """A user that reaches for what is not its own shows, by what it reached for."""
+    async with running_fleet(redis, clock) as fleet:
+        before = (await snapshot(fleet)).denials
+        await redis.execute_command("ACL", "SETUSER", "guest", "on", ">guest", "+get", "+client", "~g1:lanes")
+        guest = connect(redis_server.url.replace("unix://", "unix://guest:guest@"))
+        try:
+            with pytest.raises(NoPermissionError):
+                await guest.get(keys.load(LANE))
+            with pytest.raises(NoPermissionError):
+                await guest.execute_command("FLUSHALL")
+        finally:
+            await guest.aclose()
+            await redis.execute_command("ACL", "DELUSER", "guest")
+        seen = (await snapshot(fleet)).denials
+        rise = {kind: seen["data", kind] - before["data", kind] for kind in ("key", "cmd", "auth")}
+        assert rise == {"key": 1, "cmd": 1, "auth": 0}
 
 
 async def test_memory_of_the_servers(redis, clock):

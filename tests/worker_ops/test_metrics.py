@@ -68,6 +68,7 @@ NAMES = {
     *("groupage_batches_oldest_age_seconds", "groupage_lane_deadline_seconds"),
     *("groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
     *("groupage_producer_cost_usd", "groupage_producer_reply_latency_seconds"),
+    "groupage_redis_denials",
     *("groupage_redis_limit_bytes", "groupage_redis_used_bytes", "groupage_reply_margin_seconds"),
     *("groupage_deployment_reported_limit_tokens", "groupage_deployment_reported_tokens"),
     *("groupage_frozen", "groupage_region_files", "groupage_region_files_limit"),
@@ -118,6 +119,7 @@ def fleet(clock):
                 "maxi": DeploymentSnapshot(limit_tokens=200),
             },
             regions={"eastus": RegionSnapshot(files=450, files_max=500), "openai": RegionSnapshot()},
+            denials={("data", "key"): 3},
             memory={"data": MemorySnapshot(used_bytes=70, limit_bytes=100)},
             batches={("chat", "mini", BatchState.SUBMITTED): BatchesSnapshot(count=2, oldest_age_s=90.0)},
         ),
@@ -319,6 +321,7 @@ def test_the_fleet_is_shown(fleet, clock):
     assert value("groupage_producer_open_requests", {"lane": "chat", "producer": "shop"}) == 5
     assert value("groupage_redis_used_bytes", {"role": "data"}) == 70
     assert value("groupage_redis_limit_bytes", {"role": "data"}) == 100
+    assert value("groupage_redis_denials_total", {"role": "data", "kind": "key"}) == 3
 
 
 def test_files_of_a_region_are_shown_once_counted(fleet):

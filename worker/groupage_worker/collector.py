@@ -146,7 +146,14 @@ def _memory(snapshot: Snapshot) -> Iterator[Metric]:
     for role, memory in snapshot.memory.items():
         used.add_metric((role,), memory.used_bytes)
         limit.add_metric((role,), memory.limit_bytes)
-    yield from (used, limit)
+    denials = CounterMetricFamily(
+        "groupage_redis_denials",
+        "How often did this Redis server refuse what a user has no right to?",
+        labels=("role", "kind"),
+    )
+    for (role, kind), n in snapshot.denials.items():
+        denials.add_metric((role, kind), n)
+    yield from (used, limit, denials)
 
 
 def _deployments(snapshot: Snapshot) -> Iterator[Metric]:

@@ -108,6 +108,7 @@ class Snapshot:
         deployments: By name.
         regions: By name.
         memory: Role of the server, `data` or `control`, -> its memory.
+        denials: (role of the server, kind) -> what it refused to its users since it started.
         batches: (lane, deployment, state) -> batches that are not closed.
     """
 
@@ -117,4 +118,5 @@ class Snapshot:
     deployments: Mapping[str, DeploymentSnapshot] = dataclasses.field(default_factory=dict)
     regions: Mapping[str, RegionSnapshot] = dataclasses.field(default_factory=dict)
     memory: Mapping[str, MemorySnapshot] = dataclasses.field(default_factory=dict)
+    denials: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     batches: Mapping[tuple[str, str, BatchState], BatchesSnapshot] = dataclasses.field(default_factory=dict)

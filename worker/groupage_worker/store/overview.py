@@ -19,6 +19,7 @@ from groupage_worker.states import BatchState
 from groupage_worker.store.admission import memory_of
 from groupage_worker.store.batches import BatchStore
 from groupage_worker.store.client import RedisClient
+from groupage_worker.store.denials import denials_of
 from groupage_worker.store.requests import RequestStore
 
 PAGE = 500
@@ -54,6 +55,7 @@ async def take_snapshot(
         files_max: Region -> how many input files it may hold.
     """
     now = clock.now_ms()
+    servers = {"data": data, "control": control}
     states = await batches.deployments(limits)
     files = await batches.files(files_max)
     reported = {name: await batches.reported(name) for name in limits}
@@ -80,7 +82,12 @@ async def take_snapshot(
             for name, state in states.items()
         },
         regions={name: RegionSnapshot(files=files[name], files_max=most) for name, most in files_max.items()},
-        memory={"data": await memory_of(data), "control": await memory_of(control)},
+        memory={role: await memory_of(server) for role, server in servers.items()},
+        denials={
+            (role, kind): n
+            for role, server in servers.items()
+            for kind, n in (await denials_of(server)).items()
+        },
         batches=await _states(control, batches, now),
     )
 

@@ -1,0 +1,84 @@
+"""The lowest row of the fleet's dashboard: workers and Redis themselves."""
+
+from typing import Final
+
+from tools.dashboards.grafana import Panel, Query, Row
+
+MACHINERY: Final = Row(
+    "Machinery",
+    (
+        Panel(
+            unit="bytes",
+            title="Redis memory",
+            about="Used against maxmemory. Above redis.memory_stop_ratio (70 %) nothing more is accepted; replies still go out.",
+            queries=[
+                Query('max by (role) (groupage_redis_used_bytes{job=~"$job"})', "{{role}} used"),
+                Query('max by (role) (groupage_redis_limit_bytes{job=~"$job"})', "{{role}} limit"),
+            ],
+        ),
+        Panel(
+            unit="ops",
+            title="Refused by Redis",
+            about="Calls beyond a user's rights, or with a wrong password. Anything above 0 is worth a look into the ACL LOG.",
+            queries=[
+                Query(
+                    """max by (role, kind) (rate(
+                        groupage_redis_denials_total{job=~"$job"}[$__rate_interval]))""",
+                    "{{role}} {{kind}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="s",
+            title="Steps begin late by",
+            about="How long after it was due 99 % of the steps began. Above a few seconds: more workers, or a slow Redis.",
+            queries=[
+                Query(
+                    """histogram_quantile(0.99, sum by (le) (rate(
+                        groupage_step_lateness_seconds_bucket{job=~"$job"}[$__rate_interval])))""",
+                    "99 %",
+                )
+            ],
+        ),
+        Panel(
+            unit="ops",
+            title="Steps by outcome",
+            about="idle: looked and had nothing to do. retried and failed come again by themselves; a steady line is worth a look.",
+            queries=[
+                Query(
+                    'sum by (outcome) (rate(groupage_steps_total{job=~"$job"}[$__rate_interval]))',
+                    "{{outcome}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="ops",
+            title="Errors that workers survived",
+            about="By place and code. Each is handled; a new code or a steep line tells where to look in the logs.",
+            queries=[
+                Query(
+                    'sum by (where, code) (rate(groupage_worker_errors_total{job=~"$job"}[$__rate_interval]))',
+                    "{{where}} {{code}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="s",
+            title="Event loop stalls",
+            about="How long 99 % of the looks at the event loop of a worker had to wait. Above 1 s the worker is overloaded.",
+            queries=[
+                Query(
+                    """histogram_quantile(0.99, sum by (le, instance) (rate(
+                        groupage_loop_stall_seconds_bucket{job=~"$job"}[$__rate_interval])))""",
+                    "{{instance}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="bytes",
+            title="Spooled input files",
+            about="Disk taken by files that are being uploaded, by worker.",
+            queries=[Query('sum by (instance) (groupage_spool_bytes{job=~"$job"})', "{{instance}}")],
+        ),
+    ),
+)
