@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import errno
+import io
 import os
 import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from groupage.codec import body_of
 from groupage_worker.errors import OutsideZone, SpoolFull
@@ -59,6 +60,43 @@ async def _pages(context: Context, batch: Batch) -> AsyncIterator[list[Debt]]:
             yield page
 
 
+class _Writer:
+    """Writes in a thread while the next piece is made: a slow disk stalls nobody."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self._last: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            await self._settle()
+        elif self._last is not None:
+            # the file must not be closed under the thread; what failed first is what is told
+            await asyncio.wait([self._last])
+
+    async def put(self, piece: bytes) -> None:
+        """Write a piece, once the one before it is written.
+
+        Raises:
+            OSError: If that one could not be written.
+        """
+        await self._settle()
+        self._last = asyncio.create_task(asyncio.to_thread(self._write, piece))
+
+    async def _settle(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            await last
+
+    def _write(self, piece: bytes) -> None:
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+
 @contextlib.asynccontextmanager
 async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
     """Write the input file of a batch; it is deleted when the block ends.
@@ -81,16 +119,17 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
         path = Path(folder) / f"{batch.id}.jsonl"
         lines = 0
         try:
-            with path.open("wb", buffering=1 << 20) as file:
-                async for page in _pages(context, batch):
-                    values = await context.requests.payloads(batch.lane, page)
-                    present = [
-                        splice_line(frame, debt.custom_id, body_of(value))
-                        for debt, value in zip(page, values, strict=True)
-                        if value is not None
-                    ]
-                    file.write(b"".join(present))
-                    lines += len(present)
+            with path.open("wb", buffering=0) as file:
+                async with _Writer(file) as writer:
+                    async for page in _pages(context, batch):
+                        values = await context.requests.payloads(batch.lane, page)
+                        present = [
+                            splice_line(frame, debt.custom_id, body_of(value))
+                            for debt, value in zip(page, values, strict=True)
+                            if value is not None
+                        ]
+                        lines += len(present)
+                        await writer.put(b"".join(present))
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise SpoolFull(f"no room for an input file in {path.parent}", code="spool_full") from error

@@ -161,7 +161,7 @@ class RequestStore:
 
     async def payloads(self, lane: str, debts: Sequence[Debt]) -> list[bytes | None]:
         """Request values; None for whatever was settled meanwhile, even if its id was accepted anew since."""
-        values = await self._redis.mget([keys.request(lane, *_parts(debt.custom_id)) for debt in debts])
+        values = await self._redis.mget(keys.requests(lane, [debt.custom_id for debt in debts]))
         return [
             value if value and debt.accepted == value[52:65] else None
             for debt, value in zip(debts, values, strict=True)
