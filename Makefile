@@ -78,6 +78,10 @@ lock: $(READY) ## Renew the hashed requirement files from pyproject.toml
 	  --universal --python-version 3.11 --no-header --no-annotate -o requirements/image.txt
 	$(BIN)/uv pip compile -q --upgrade --group build --generate-hashes --universal --python-version 3.11 \
 	  --no-header --no-annotate -o requirements/build.txt
+	for tools in image chart security; do \
+	  $(BIN)/uv pip compile -q --upgrade .ci/requirements/$$tools.in --generate-hashes --universal \
+	    --python-version 3.11 --no-header --no-annotate -o .ci/requirements/$$tools.txt || exit 1; \
+	done
 
 clean: ## Remove the virtual environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .work dist build

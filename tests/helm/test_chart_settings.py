@@ -14,7 +14,7 @@ from groupage_worker.cli import _parser
 from groupage_worker.settings import Settings
 from groupage_worker.work import Work
 from tests.helm import schema
-from tests.helm.manifests import CHART, CI_VALUES, Manifest, of_kind, pods, rendered
+from tests.helm.manifests import CHART, CI_VALUES, Manifest, of_kind, pods, queries, rendered
 from tests.image.containers import MEMORY
 
 VALUES = pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
@@ -165,3 +165,23 @@ def test_values_are_short_and_known() -> None:
     text = (CHART / "values.yaml").read_text()
     assert len(text.splitlines()) < 200
     assert set(yaml.safe_load(text)) == set(schema.values_schema()["properties"]) - {"global"}
+
+
+def test_the_guide_s_values_work(tmp_path: Path) -> None:
+    """The values in docs/kubernetes.md render, and the worker takes the settings that they make."""
+    guide = (CHART.parents[1] / "docs" / "kubernetes.md").read_text()
+    values = tmp_path / "values.yaml"
+    values.write_text(guide.partition("# values.yaml\n")[2].partition("```")[0])
+    assert set(loaded(rendered(values), tmp_path).lanes) == {"chat"}
+
+
+def test_the_guide_s_query_is_the_chart_s() -> None:
+    """The query for prometheus-adapter in docs/kubernetes.md is the one that the chart writes for KEDA."""
+    guide = (CHART.parents[1] / "docs" / "kubernetes.md").read_text()
+    theirs = (
+        guide.partition("metricsQuery: >-\n")[2]
+        .partition("```")[0]
+        .replace("<<.LabelMatchers>>", 'namespace="llm"')
+    )
+    ours = next(queries(rendered(CHART / "ci" / "values-production.yaml")))
+    assert "".join(theirs.split()) == "".join(ours.split())
