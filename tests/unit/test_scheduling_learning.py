@@ -97,18 +97,6 @@ def test_slices_keep_their_bounds(batches: list[tuple[float, float]], waits: lis
         assert all(math.isfinite(f) for f in (learned.overhead_s, learned.run_s, hoped_s(learned)))
 
 
-@given(batches=st.lists(st.tuples(TIMES, TIMES), max_size=20))
-def test_what_is_known_survives_redis(batches: list[tuple[float, float]]) -> None:
-    """Written as fields and read back, it is the same but for rounding, and garbage is learned anew."""
-    learned = after(*(ended(overhead_s=o, run_s=r) for o, r in batches))
-    again = Learned.from_fields({k: str(v) for k, v in learned.fields().items()})
-    assert again.slices == learned.slices
-    assert again.batches == learned.batches
-    assert again.residence_s == pytest.approx(learned.residence_s, rel=1e-4)
-    assert Learned.from_fields({"run_s": "soon"}) == Learned()
-    assert Learned.from_fields({}) == Learned()
-
-
 @given(batches=st.lists(st.tuples(st.floats(1, 10**5), TIMES), max_size=20), age=st.floats(0, 10**7))
 def test_waits_grow_with_age(batches: list[tuple[float, float]], age: float) -> None:
     """What waits longer than the mean will take at least a fixed share of its age again; nothing is negative."""

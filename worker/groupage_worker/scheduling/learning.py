@@ -8,7 +8,7 @@ waiting (performance-details.md 2.3, 2026-11-20).
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 SLICES_START: Final = 20
@@ -87,27 +87,6 @@ class Learned:
     def residence_s(self) -> float:
         """Mean time of a batch at the service, seconds."""
         return self.overhead_s + self.run_s
-
-    def fields(self) -> dict[str, str | int]:
-        """As fields of the deployment's hash in Redis."""
-        return {
-            name: value if isinstance(value, int) else f"{value:.6g}"
-            for name, value in dataclasses.asdict(self).items()
-        }
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, str]) -> "Learned":
-        """Read it back; what is absent or unreadable is learned anew."""
-        known: dict[str, float | int] = {}
-        for field in dataclasses.fields(cls):
-            text = fields.get(field.name)
-            if text is None:
-                continue
-            try:
-                known[field.name] = int(text) if field.type is int else float(text)
-            except ValueError:
-                return cls()
-        return cls(**known)  # type: ignore[arg-type] # each field got its type above
 
 
 def learn(learned: Learned, ended: Ended) -> Learned:
