@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -57,12 +58,12 @@ class Prometheus:
         return found
 
     def ready(self) -> bool:
-        """Whether it answers."""
+        """Whether it answers questions; while it starts it refuses them, which is an `OSError` too."""
         try:
-            self.ask("status/runtimeinfo")
+            with urllib.request.urlopen(f"{self._url}/-/ready", timeout=ANSWER_S):
+                return True
         except OSError:
             return False
-        return True
 
 
 @contextmanager
