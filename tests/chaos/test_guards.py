@@ -30,6 +30,7 @@ async def test_a_reply_stands_even_beside_an_open_request(redis: "Redis[bytes]",
 
 async def claim(store: RequestStore, batch: str) -> int:
     """Take everything that waits into a batch; how many requests that was."""
+    await store.open(LANE, batch)
     taken = await store.claim(
         LANE,
         Priority.NORMAL,

@@ -73,6 +73,7 @@ async def test_an_id_used_again_is_not_taken_from_its_new_batch(fleet: Fleet) ->
     await cancel(fleet, name)
     await fleet.advance(1)
     await submit(fleet.redis, LANE, PRODUCER, name, now_ms=fleet.clock.now_ms())
+    await fleet.requests.open(LANE, "b2")
     await fleet.requests.claim(
         LANE,
         Priority.NORMAL,
@@ -239,6 +240,9 @@ async def test_a_claim_cut_short_is_sealed_whoever_looked_at_it(fleet: Fleet) ->
     batch = (await fleet.pipeline._gatherer.tick(LANE))[0]
     held = await fleet.batches.begin(batch.id)
     assert held
+    await fleet.batches.commit(held, await fleet.pipeline._gatherer.step(held))
+    held = await fleet.batches.begin(batch.id)
+    assert held
     await fleet.pipeline._gatherer._fill(held)
     lane = fleet.settings.lanes.pop(LANE)
     await fleet.pipeline.run(batch.step, heavy=True)
@@ -312,6 +316,9 @@ async def test_a_full_disk_gives_a_clear_error_and_leaves_nothing(fleet: Fleet) 
     await fleet.submit(50)
     await fleet.advance(5)
     batch = (await fleet.pipeline._gatherer.tick(LANE))[0]
+    held = await fleet.batches.begin(batch.id)
+    assert held
+    await fleet.batches.commit(held, await fleet.pipeline._gatherer.step(held))
     held = await fleet.batches.begin(batch.id)
     assert held
     await fleet.pipeline._gatherer.step(held)

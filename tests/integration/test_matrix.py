@@ -367,6 +367,9 @@ async def test_many_runs_of_a_step_at_once_are_one(fleet: Fleet) -> None:
     claiming = await fleet.batches.begin(opened.id)
     assert claiming
     await fleet.batches.commit(claiming, await fleet.pipeline._gatherer.step(claiming))
+    claiming = await fleet.batches.begin(opened.id)
+    assert claiming
+    await fleet.batches.commit(claiming, await fleet.pipeline._gatherer.step(claiming))
     run = fleet.pipeline.run
 
     async def run_many(step: str, *, heavy: bool) -> None:

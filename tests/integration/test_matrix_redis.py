@@ -118,6 +118,8 @@ async def test_claims_at_once_share_nothing(fleet: Fleet) -> None:
     """However many gatherers claim from one producer at once, each request is in exactly one batch."""
     ids = await fleet.submit(200)
     names = [f"b{number}" for number in range(16)]
+    for name in names:
+        await fleet.requests.open(LANE, name)
     await asyncio.gather(
         *(
             fleet.requests.claim(

@@ -12,6 +12,7 @@ from tests.support.requests import submit
 from groupage import keys
 from groupage.contract import Priority, Status
 from groupage_emulator import Rule, digest_of_reply
+from groupage_worker.errors import FenceLost
 from groupage_worker.states import BatchState
 from groupage_worker.store import Epochs
 
@@ -221,6 +222,7 @@ async def test_what_the_file_never_held_goes_back_to_the_lane(fleet: Fleet) -> N
     await reach(fleet, BatchState.SUBMITTED)
     (batch,) = await fleet.open_batches()
     (extra,) = await fleet.submit(1)
+    await fleet.requests.open(LANE, "other")
     claim = await fleet.requests.claim(
         LANE,
         Priority.NORMAL,
@@ -240,3 +242,36 @@ async def test_what_the_file_never_held_goes_back_to_the_lane(fleet: Fleet) -> N
     await recover(fleet)
     await assert_answered_once(fleet, [*ids, extra])
     assert (await fleet.replies())[extra].attempts == 0
+
+
+async def test_a_claim_that_slept_through_a_loss_takes_nothing(fleet: Fleet) -> None:
+    """A worker that wakes up after Redis was lost and rebuilt claims no request into a batch that nobody knows."""
+    await fleet.submit(1)
+    await fleet.advance(5)
+    (batch,) = await fleet.pipeline._gatherer.tick(LANE)
+    for _ in range(2):
+        asleep = await fleet.batches.begin(batch.id)
+        assert asleep
+        if not asleep.intent_at_ms:
+            await fleet.batches.commit(asleep, await fleet.pipeline._gatherer.step(asleep))
+    await fleet.redis.flushall()
+    await recover(fleet)
+    ids = await fleet.submit(3)
+    move = await fleet.pipeline._gatherer.step(asleep)
+    with pytest.raises(FenceLost):
+        await fleet.batches.commit(asleep, move)
+    await assert_answered_once(fleet, ids)
+
+
+async def test_a_batch_that_is_adopted_stays_due(fleet: Fleet) -> None:
+    """A worker that did not find the record takes the step out of the due sets only if there still is none."""
+    ids = await fleet.submit(3)
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    assert not await fleet.batches.drop(batch.id)
+    assert await fleet.batches.due_at(batch.step, heavy=False)
+    await assert_answered_once(fleet, ids)
+    await fleet.redis.delete(keys.batch(batch.id))
+    await fleet.batches.schedule(batch.step, heavy=True, at_ms=1)
+    assert await fleet.batches.drop(batch.id)
+    assert await fleet.batches.due_at(batch.step, heavy=True) is None

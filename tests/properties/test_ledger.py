@@ -96,6 +96,7 @@ class Ledger(RuleBasedStateMachine):
             return
         owed = self.run(self.requests.owed(LANE, batch))
         used = self.run(self.requests.owed_tokens(LANE, batch, owed))
+        self.run(self.requests.open(LANE, batch))
         claim = self.run(
             self.requests.claim(
                 LANE,

@@ -28,6 +28,7 @@ async def claim(store: RequestStore, batch: str = "b1", **wanted: object) -> Cla
         "line_overhead": 0,
         "weights": {},
     } | wanted
+    await store.open(LANE, batch)
     return await store.claim(LANE, Priority.NORMAL, batch, **options)  # type: ignore[arg-type] # a test's options
 
 

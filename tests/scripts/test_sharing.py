@@ -53,6 +53,7 @@ class Queues:
             self.taken = dict.fromkeys(PAIR, 0.0)
 
     async def claim(self, batch: str, requests: int) -> None:
+        await self.store.open(LANE, batch)
         await self.store.claim(
             LANE,
             Priority.NORMAL,
@@ -110,6 +111,7 @@ async def test_a_flood_costs_only_itself(redis: "Redis[bytes]", clock: ManualClo
 
     got: Counter[str] = Counter()
     for number in range(20):
+        await store.open(LANE, f"b{number}")
         await store.claim(
             LANE,
             Priority.NORMAL,

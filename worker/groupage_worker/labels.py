@@ -26,7 +26,7 @@ _WORDS: Final = """
     never_created batch_vanished file_gone unknown_status file_without_record snapshot redis not_in_settings strange_line
     stuck_validating stuck_in_progress stuck_finalizing stuck_cancelling stuck_unknown nobody_waits truncated duplicate
     asked drained dropped_by_operator outside_zone
-    cut_short poisoned frozen earlier_epoch adopted lagged region_away lost_record parent_splitting
+    cut_short poisoned opened frozen earlier_epoch adopted lagged region_away lost_record parent_splitting
 """
 
 _EXCEPTIONS: Final = frozenset(

@@ -140,7 +140,7 @@ class Pipeline:
                 log.error("pipeline.unreadable_record", batch=batch_id, error=error)  # noqa: TRY400 - as it says
                 return await self._leave_to_others(f"batch:{batch_id}", heavy=heavy)
             if batch is None:
-                await context.batches.unschedule(f"batch:{batch_id}")
+                await context.batches.drop(batch_id)
                 return None
             if batch.state is BatchState.CLOSED or (batch.state in HEAVY) is not heavy:
                 return None

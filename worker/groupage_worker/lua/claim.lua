@@ -4,7 +4,7 @@
 -- ARGV[1] lane prefix   ARGV[2] priority (one character)   ARGV[3] most tokens   ARGV[4] most requests
 -- ARGV[5] most file bytes   ARGV[6] tokens of one turn   ARGV[7] time to live of the manifest (ms)
 -- ARGV[8] bytes, ARGV[9] tokens that a line adds to its body   ARGV[10..] producer, weight: only where it is not 1
--- RETURNS {requests, tokens, file bytes, why it stopped: empty | full | sealed | page}
+-- RETURNS {requests, tokens, file bytes, why it stopped: empty | full | sealed | unopened | page}
 -- COST O(n + p + s) for n requests of p producers and s stale entries, at most about 1000 of them a call
 -- It may run above maxmemory: what it writes is small, and work that is not sent can never be freed.
 -- INVARIANT each claimed request is in exactly one manifest and its header says `c`; sums of the manifest match, and its
@@ -16,8 +16,9 @@ local wrap, wrap_tokens, weights = tonumber(ARGV[8]), tonumber(ARGV[9]), {}
 for i = 10, #ARGV, 2 do
   weights[ARGV[i]] = tonumber(ARGV[i + 1])
 end
-if redis.call('HEXISTS', manifest, '#sealed') == 1 then
-  return {0, 0, 0, 'sealed'}
+local is = redis.call('HMGET', manifest, '#open', '#sealed')
+if is[2] or not is[1] then
+  return {0, 0, 0, is[2] and 'sealed' or 'unopened'}
 end
 
 local n, tokens, bytes, n_full, full, fields, stale, deadline = 0, 0, 0, 0, {}, {}, 0, nil

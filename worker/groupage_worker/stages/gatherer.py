@@ -134,6 +134,12 @@ class Gatherer:
     async def step(self, batch: Batch) -> Move:
         """Claim until the reservation is filled, then seal. A step that was cut short seals what it has."""
         context = self._context
+        if not batch.intent_at_ms:
+            # the manifest comes before the commit, and claims after it: whoever slept through a loss claims nothing
+            await context.requests.open(batch.lane, batch.id)
+            return Move(
+                state=BatchState.CLAIMING, fields={"intent_at_ms": context.clock.now_ms()}, reason="opened"
+            )
         if batch.runs == 1:
             await self._fill(batch)
         lines, tokens, _bytes = await context.requests.seal(batch.lane, batch.id)

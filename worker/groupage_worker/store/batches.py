@@ -31,6 +31,7 @@ class BatchStore:
         self._clock = clock
         self._closed_ms = int(closed_s * 1000)
         self._open = load_script("groupage_worker", "open_batch")
+        self._drop = load_script("groupage_worker", "unschedule")
         self._begin = load_script("groupage_worker", "begin")
         self._commit = load_script("groupage_worker", "commit")
         self._split = load_script("groupage_worker", "split_batch")
@@ -199,8 +200,13 @@ class BatchStore:
         due = keys.DUE_HEAVY if heavy else keys.DUE_LIGHT
         await self._schedule(self._redis, [due], [step, at_ms, "move"])
 
+    async def drop(self, batch: str) -> bool:
+        """Take the step of a batch that has no record out of the due sets; False if there is a record after all."""
+        names = [keys.batch(batch), keys.DUE_LIGHT, keys.DUE_HEAVY]
+        return bool(await self._drop(self._redis, names, [f"batch:{batch}"]))
+
     async def unschedule(self, step: str) -> None:
-        """Take a step out of both due sets, because nothing of that name exists any more."""
+        """Take a periodic step that is over out of both due sets."""
         await self._redis.zrem(keys.DUE_LIGHT, step)
         await self._redis.zrem(keys.DUE_HEAVY, step)
 

@@ -13,13 +13,11 @@ from groupage_worker.store.client import RedisClient
 
 MANIFEST_TTL_MS = 30 * 86_400_000
 """A manifest outlives every deadline (14 days) and the week that open requests outlive theirs."""
-
 TOMBSTONE_TTL_MS = 86_400_000
 """How long a finished batch stays sealed: longer than any worker can sleep between two of its calls."""
 
 INBOX_ENTRIES_MAX = 10_000
 """Hints kept for one client; whoever misses some finds its replies by its own sweep."""
-
 LOOK_PAGE = 200
 """Headers read per look at who still waits."""
 
@@ -37,6 +35,7 @@ class RequestStore:
         self._redis = redis
         self._clock = clock
         self._claim = load_script("groupage_worker", "claim")
+        self._open = load_script("groupage_worker", "open_manifest")
         self._seal = load_script("groupage_worker", "seal")
         self._requeue = load_script("groupage_worker", "requeue")
         self._peek = load_script("groupage_worker", "peek")
@@ -103,6 +102,10 @@ class RequestStore:
             ],
         )
         return Claim(requests=n, tokens=taken, file_bytes=size, stopped=why.decode())
+
+    async def open(self, lane: str, batch: str) -> None:
+        """Make the manifest of a batch; claims take nothing before, nor after it was lost."""
+        await self._open(self._redis, [keys.manifest(lane, batch)], [MANIFEST_TTL_MS])
 
     async def seal(self, lane: str, batch: str) -> tuple[int, int, int]:
         """Close a manifest; returns its requests, tokens and line bytes."""
