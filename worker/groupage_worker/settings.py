@@ -163,7 +163,7 @@ class GatherSettings(Group):
     tick_s: Seconds = Field(0.5, description="How often a lane is looked at.")
     lines_max: int = Field(LINES_MAX, ge=1, le=LINES_MAX, description="Most requests in one file.")
     file_bytes_max: int = Field(190_000_000, ge=10_000, le=FILE_BYTES_MAX, description="Largest input file.")
-    slices: int = Field(16, ge=1, le=64, description="A batch takes about quota / slices.")
+    slices: int = Field(20, ge=1, le=64, description="A batch takes about quota / slices.")
     quota_margin_ratio: float = Field(0.97, gt=0, le=1, description="Share of a quota that is used.")
     page: int = Field(1_000, ge=1, le=2_000, description="Requests per claim script.")
     turn_tokens: Count = Field(8_000, description="Tokens of one producer's turn in deficit sharing.")
