@@ -1,10 +1,8 @@
 """Fixtures of every test: a real server of its own per test process, and a clock that moves only when told."""
 
-import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
@@ -13,13 +11,14 @@ from groupage_emulator.redis_server import EmbeddedRedis
 
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support.clock import ManualClock  # noqa: E402 - rewriting comes first
+from tests.support.canary import WATCH, leaks_in_logs, watch_logs  # noqa: E402 - rewriting comes first
+from tests.support.clock import ManualClock  # noqa: E402 - as above
 
 # machines are shared and slow at times: laws are about results, not about how long an example takes
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+watch_logs()
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +26,18 @@ def redis_server() -> Iterator[EmbeddedRedis]:
     """An embedded server for the whole test process."""
     with EmbeddedRedis() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test: no log of this process or of a child of it holds a prompt, a key or a reply."""
+    watch_logs()
+    yield
+    found, WATCH.found = WATCH.found, []
+    folder = request.node.funcargs.get("tmp_path")
+    if folder is not None:
+        found += leaks_in_logs(folder)
+    assert found == []
 
 
 @pytest.fixture

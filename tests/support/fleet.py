@@ -9,7 +9,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from redis.asyncio import Redis
 
 from groupage import codec, keys
@@ -23,6 +23,7 @@ from groupage_worker.settings import Settings
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
+from tests.support.canary import leaks
 from tests.support.clock import ManualClock
 from tests.support.requests import submit
 
@@ -233,6 +234,7 @@ async def running_fleet(
         await fleet.start()
         try:
             yield fleet
+            assert leaks(generate_latest(fleet.metrics.registry).decode()) == []
         finally:
             await fleet.stop()
 
