@@ -1,15 +1,18 @@
+import asyncio
+
 import pytest
 
 from groupage_worker import errors
 from groupage_worker.azure import calls
+from groupage_worker.azure.pace import WINDOW_S
 from tests.azure.raw import CLOSE, HANG, RESET, reply, serving
 
 FAST = {"connect_timeout_s": 0.2, "call_timeout_s": 0.2, "transfer_timeout_s": 0.2}
 BATCH = reply(body=b'{"id":"batch_1","status":"validating"}')
 
 
-async def _download(client, take):
-    async with client.content("file-1") as chunks:
+async def _download(client, take, file_id="file-1"):
+    async with client.content(file_id) as chunks:
         async for chunk in chunks:
             take(chunk)
 
@@ -138,3 +141,37 @@ async def test_an_ignored_expiry_is_logged(connect, tmp_path, logs):
     async with serving(reply(201, b'{"id":"file-1"}')) as server:
         await connect(server.url).client.upload(path, name="n", expires_after_s=1_209_600)
         assert [entry["event"] for entry in logs] == ["azure.call", "azure.expiry_ignored"]
+
+
+async def test_a_download_that_trickles_is_given_up(service, clock, tmp_path):
+    """A service that sends 1 kB a second holds a worker for a minute, not for days."""
+    one = await service()
+    file = await one.upload(tmp_path / "in.jsonl", one.lines(2_000))
+    one.emulator.faults.add(kind="slow_body", bytes_per_s=1_000)
+    got = []
+    download = asyncio.ensure_future(_download(one.client, got.append, file.id))
+    started = clock.monotonic_s()
+    while not download.done():
+        clock.advance(1)
+        await one.emulator.clock.advance(1)
+        await asyncio.sleep(0)
+    with pytest.raises(errors.Transient) as caught:
+        await download
+    assert caught.value.code == "too_slow"
+    assert 0 < sum(map(len, got)) < 100_000
+    assert clock.monotonic_s() - started >= WINDOW_S
+
+
+async def test_a_slow_reader_is_no_slow_service(service, clock, tmp_path):
+    """However long the reader takes over each piece, its download goes on."""
+    one = await service()
+    content = one.lines(2_000)
+    file = await one.upload(tmp_path / "in.jsonl", content)
+    got = []
+
+    def take(piece):
+        got.append(piece)
+        clock.advance(1_000)
+
+    await _download(one.client, take, file.id)
+    assert b"".join(got) == content

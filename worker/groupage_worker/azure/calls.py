@@ -16,6 +16,7 @@ from groupage_worker.azure.auth import Credential
 from groupage_worker.azure.dialect import Dialect
 from groupage_worker.azure.faults import Op, classify, unreadable
 from groupage_worker.azure.multipart import MultipartFile
+from groupage_worker.azure.pace import BYTES_PER_S_MIN, Pace
 from groupage_worker.azure.records import Recording
 from groupage_worker.azure.wire import UnreadableError
 from groupage_worker.clock import Clock
@@ -194,7 +195,7 @@ class Caller:
 
         Yields:
             The body as it comes from the network. Reading it raises `Transient` with code `truncated` where it
-            ends too early, and `Rejected` with code `content_too_large` above `CONTENT_BYTES_MAX`.
+            ends too early and `too_slow` where it trickles (`pace`), and `Rejected` with code `content_too_large` above `CONTENT_BYTES_MAX`.
 
         Raises:
             WorkerError: As `faults` says, if the answer is none.
@@ -261,16 +262,19 @@ class Caller:
                 retry_after_max_s=self._http.retry_after_max_s,
             ) from None
 
-    @staticmethod
-    async def _chunks(recording: Recording, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, recording: Recording, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         taken_bytes = 0
+        pace = Pace(self._clock)
         with recording:
             try:
                 async for chunk in response.aiter_raw():
                     taken_bytes += len(chunk)
+                    if not pace.came(len(chunk)):
+                        raise Transient(f"content: slower than {BYTES_PER_S_MIN} B/s", code="too_slow")
                     if taken_bytes > CONTENT_BYTES_MAX:
                         raise Rejected("content: larger than we take", code="content_too_large")
                     yield chunk
+                    pace.wait()
             except (httpx.RemoteProtocolError, httpx.ReadError) as error:
                 # h11 compares with Content-Length, and knows the end of a chunked body
                 raise Transient(f"content: broke off after {taken_bytes} bytes", code="truncated") from error
