@@ -55,6 +55,11 @@ async def test_a_batch_on_its_way(redis, clock):
         lane = seen.lanes[LANE]
         assert (lane.open_requests, lane.waiting_requests, lane.unbalanced_requests) == (20, 0, 0)
         await fleet.settle_all()
+        estimate = (await snapshot(fleet)).deployments[where[1]].estimates[LANE]
+        assert estimate.factor_ratio != 1.0, (
+            "the service counts otherwise than we estimate, and that is learned"
+        )
+        assert estimate.margin_ratio > 0
         lane = (await snapshot(fleet)).lanes[LANE]
         assert (lane.settled[Status.SUCCEEDED], lane.open_requests, lane.unbalanced_requests) == (20, 0, 0)
 

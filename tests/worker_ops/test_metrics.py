@@ -22,6 +22,7 @@ from groupage_worker.replymetrics import PRODUCERS_MAX, Bill
 from groupage_worker.snapshot import (
     BatchesSnapshot,
     DeploymentSnapshot,
+    EstimateSnapshot,
     LaneSnapshot,
     MemorySnapshot,
     RegionSnapshot,
@@ -50,7 +51,13 @@ NAMES = {
         "groupage_cost_usd",
         "groupage_creates_resolved",
     ),
-    *("groupage_deployment_estimate_ratio", "groupage_deployment_limit_tokens", "groupage_deployment_paused"),
+    *(
+        "groupage_deployment_circuit_open",
+        "groupage_estimate_factor_ratio",
+        "groupage_estimate_margin_ratio",
+        "groupage_deployment_limit_tokens",
+        "groupage_deployment_paused",
+    ),
     *("groupage_deployment_reserved_tokens", "groupage_duplicate_batches", "groupage_fences_lost"),
     *("groupage_input_file_bytes", "groupage_lane_oldest_waiting_age_seconds", "groupage_lane_open_bytes"),
     *("groupage_lane_open_requests", "groupage_lane_settled_requests", "groupage_lane_submitted_requests"),
@@ -113,6 +120,8 @@ def fleet(clock):
                     limit_tokens=100,
                     reserved_tokens=60,
                     is_paused=True,
+                    is_open_circuit=True,
+                    estimates={"chat": EstimateSnapshot(factor_ratio=1.25, margin_ratio=0.02)},
                     reported_tokens=64,
                     reported_limit_tokens=110,
                 ),
@@ -311,6 +320,11 @@ def test_the_fleet_is_shown(fleet, clock):
     assert value("groupage_lane_settled_requests_total", {"lane": "chat", "status": "succeeded"}) == 4
     assert value("groupage_deployment_reserved_tokens", {"deployment": "mini"}) == 60
     assert value("groupage_deployment_paused", {"deployment": "mini"}) == 1
+    assert value("groupage_deployment_circuit_open", {"deployment": "mini"}) == 1
+    assert value("groupage_deployment_circuit_open", {"deployment": "maxi"}) == 0
+    pair = {"lane": "chat", "deployment": "mini"}
+    assert value("groupage_estimate_factor_ratio", pair) == 1.25
+    assert value("groupage_estimate_margin_ratio", pair) == 0.02
     assert value("groupage_deployment_reported_tokens", {"deployment": "mini"}) == 64
     assert value("groupage_deployment_reported_limit_tokens", {"deployment": "mini"}) == 110
     assert value("groupage_deployment_reported_tokens", {"deployment": "maxi"}) is None

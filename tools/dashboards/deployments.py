@@ -2,22 +2,11 @@
 
 from typing import Final
 
+from tools.dashboards.decisions import DECISIONS
 from tools.dashboards.grafana import Dashboard, Panel, Query, Row, Variable
-
-_MINE: Final = 'job=~"$job", deployment=~"$deployment"'
-"""Chooses what the variables at the top say."""
+from tools.dashboards.queries import MINE, by, increase
 
 _REGION: Final = 'job=~"$job", region=~"$region"'
-
-
-def _by(metric: str, *labels: str) -> str:
-    """A figure of the fleet, which every worker shows."""
-    return f"max by ({', '.join(labels)}) ({metric}{{{_MINE}}})"
-
-
-def _increase(metric: str, *labels: str) -> str:
-    """How often something happened in the last hour, on all workers together."""
-    return f"sum by ({', '.join(labels)}) (increase({metric}{{{_MINE}}}[1h]))"
 
 
 QUOTA: Final = Row(
@@ -29,8 +18,8 @@ QUOTA: Final = Row(
             about="Reserved share of what may be reserved. Near 100 % is full, which is good while requests wait.",
             queries=[
                 Query(
-                    f"{_by('groupage_deployment_reserved_tokens', 'deployment')}"
-                    f" / {_by('groupage_deployment_limit_tokens', 'deployment')}",
+                    f"{by('groupage_deployment_reserved_tokens', 'deployment')}"
+                    f" / {by('groupage_deployment_limit_tokens', 'deployment')}",
                     "{{deployment}}",
                 )
             ],
@@ -41,8 +30,8 @@ QUOTA: Final = Row(
             about="What may still be reserved. Free quota while requests wait: the deployment is paused, or no lane lists it.",
             queries=[
                 Query(
-                    f"{_by('groupage_deployment_limit_tokens', 'deployment')}"
-                    f" - {_by('groupage_deployment_reserved_tokens', 'deployment')}",
+                    f"{by('groupage_deployment_limit_tokens', 'deployment')}"
+                    f" - {by('groupage_deployment_reserved_tokens', 'deployment')}",
                     "{{deployment}}",
                 )
             ],
@@ -52,8 +41,8 @@ QUOTA: Final = Row(
             title="Reserved against limit",
             about="Enqueued tokens. The limit is the quota in the settings less its margin.",
             queries=[
-                Query(_by("groupage_deployment_reserved_tokens", "deployment"), "{{deployment}} reserved"),
-                Query(_by("groupage_deployment_limit_tokens", "deployment"), "{{deployment}} limit"),
+                Query(by("groupage_deployment_reserved_tokens", "deployment"), "{{deployment}} reserved"),
+                Query(by("groupage_deployment_limit_tokens", "deployment"), "{{deployment}} limit"),
             ],
         ),
         Panel(
@@ -62,22 +51,22 @@ QUOTA: Final = Row(
             about="Enqueued tokens and their limit, from the headers of the last create. Much above what we reserve: "
             "others use this quota, or our estimates are low. A limit below ours: the settings are wrong.",
             queries=[
-                Query(_by("groupage_deployment_reported_tokens", "deployment"), "{{deployment}} enqueued"),
-                Query(_by("groupage_deployment_reported_limit_tokens", "deployment"), "{{deployment}} limit"),
+                Query(by("groupage_deployment_reported_tokens", "deployment"), "{{deployment}} enqueued"),
+                Query(by("groupage_deployment_reported_limit_tokens", "deployment"), "{{deployment}} limit"),
             ],
         ),
         Panel(
             unit="none",
             title="Paused",
             about="1 while a deployment takes no new batch. What is in flight there stays and is followed.",
-            queries=[Query(_by("groupage_deployment_paused", "deployment"), "{{deployment}}")],
+            queries=[Query(by("groupage_deployment_paused", "deployment"), "{{deployment}}")],
         ),
         Panel(
             unit="short",
             title="Pauses in the last hour",
             about="By the code that led to them. token_limit_exceeded is the quota; http_401 and the like are credentials.",
             queries=[
-                Query(_increase("groupage_pauses_total", "deployment", "reason"), "{{deployment}} {{reason}}")
+                Query(increase("groupage_pauses_total", "deployment", "reason"), "{{deployment}} {{reason}}")
             ],
         ),
         Panel(
@@ -87,7 +76,7 @@ QUOTA: Final = Row(
             queries=[
                 Query(
                     "sum by (deployment, direction) "
-                    f"(rate(groupage_used_tokens_total{{{_MINE}}}[$__rate_interval]))",
+                    f"(rate(groupage_used_tokens_total{{{MINE}}}[$__rate_interval]))",
                     "{{deployment}} {{direction}}",
                 )
             ],
@@ -105,7 +94,7 @@ FLIGHT: Final = Row(
             about="Open batches of these deployments. uploaded waits for quota, resolving for a clear answer to a create.",
             queries=[
                 Query(
-                    f"sum by (state) ({_by('groupage_batches', 'lane', 'deployment', 'state')})", "{{state}}"
+                    f"sum by (state) ({by('groupage_batches', 'lane', 'deployment', 'state')})", "{{state}}"
                 )
             ],
         ),
@@ -115,7 +104,7 @@ FLIGHT: Final = Row(
             about="submitted may take a day (the service's promise). More than an hour anywhere else does not move.",
             queries=[
                 Query(
-                    _by("groupage_batches_oldest_age_seconds", "deployment", "state"),
+                    by("groupage_batches_oldest_age_seconds", "deployment", "state"),
                     "{{deployment}} {{state}}",
                 )
             ],
@@ -127,7 +116,7 @@ FLIGHT: Final = Row(
             queries=[
                 Query(
                     "histogram_quantile(0.9, sum by (le, deployment, phase) "
-                    f"(increase(groupage_remote_phase_seconds_bucket{{{_MINE}}}[1h])))",
+                    f"(increase(groupage_remote_phase_seconds_bucket{{{MINE}}}[1h])))",
                     "{{deployment}} {{phase}}",
                 )
             ],
@@ -138,7 +127,7 @@ FLIGHT: Final = Row(
             about="By outcome. completed is the service's word for a batch that ran to its end.",
             queries=[
                 Query(
-                    _increase("groupage_batches_closed_total", "deployment", "outcome"),
+                    increase("groupage_batches_closed_total", "deployment", "outcome"),
                     "{{deployment}} {{outcome}}",
                 )
             ],
@@ -149,7 +138,7 @@ FLIGHT: Final = Row(
             about="slice: a whole slice was waiting. linger: the oldest request had waited long enough for company.",
             queries=[
                 Query(
-                    _increase("groupage_batches_opened_total", "deployment", "reason"),
+                    increase("groupage_batches_opened_total", "deployment", "reason"),
                     "{{deployment}} {{reason}}",
                 )
             ],
@@ -178,7 +167,7 @@ TROUBLE: Final = Row(
             about="The service's code, and what came next. The runbook of GroupageDeploymentRejected explains the codes.",
             queries=[
                 Query(
-                    _increase("groupage_batches_refused_total", "deployment", "error_code", "next"),
+                    increase("groupage_batches_refused_total", "deployment", "error_code", "next"),
                     "{{deployment}} {{error_code}} → {{next}}",
                 )
             ],
@@ -191,7 +180,7 @@ TROUBLE: Final = Row(
             queries=[
                 Query(
                     "sum by (deployment, outcome) (increase("
-                    f'groupage_lines_total{{{_MINE}, outcome!~"delivered|failed"}}[1h])) > 0',
+                    f'groupage_lines_total{{{MINE}, outcome!~"delivered|failed"}}[1h])) > 0',
                     "{{deployment}} {{outcome}}",
                 )
             ],
@@ -203,15 +192,15 @@ TROUBLE: Final = Row(
             about="Remote batches that we cancelled (stuck, or nobody waits), that Redis had forgotten, that exist twice.",
             queries=[
                 Query(
-                    f"sum by (deployment) (increase(groupage_duplicate_batches_total{{{_MINE}}}[1h]))",
+                    f"sum by (deployment) (increase(groupage_duplicate_batches_total{{{MINE}}}[1h]))",
                     "{{deployment}} twice",
                 ),
                 Query(
-                    _increase("groupage_batches_cancelled_total", "deployment", "reason"),
+                    increase("groupage_batches_cancelled_total", "deployment", "reason"),
                     "{{deployment}} cancelled: {{reason}}",
                 ),
                 Query(
-                    f"sum by (deployment) (increase(groupage_batches_adopted_total{{{_MINE}}}[1h]))",
+                    f"sum by (deployment) (increase(groupage_batches_adopted_total{{{MINE}}}[1h]))",
                     "{{deployment}} adopted",
                 ),
             ],
@@ -262,5 +251,5 @@ DEPLOYMENTS: Final = Dashboard(
         Variable("deployment", "groupage_deployment_limit_tokens", "deployment"),
         Variable("region", "groupage_calls_total", "region"),
     ),
-    rows=(QUOTA, FLIGHT, TROUBLE),
+    rows=(QUOTA, DECISIONS, FLIGHT, TROUBLE),
 )

@@ -166,10 +166,20 @@ def _deployments(snapshot: Snapshot) -> Iterator[Metric]:
     paused = GaugeMetricFamily(
         "groupage_deployment_paused", "Does this deployment get no new batch for now?", labels=("deployment",)
     )
-    ratio = GaugeMetricFamily(
-        "groupage_deployment_estimate_ratio",
-        "How many tokens does the service count for one that we estimate?",
+    circuit = GaugeMetricFamily(
+        "groupage_deployment_circuit_open",
+        "Do failures keep new work away from this deployment?",
         labels=("deployment",),
+    )
+    factor = GaugeMetricFamily(
+        "groupage_estimate_factor_ratio",
+        "How many tokens does the service count for one that we estimate?",
+        labels=("lane", "deployment"),
+    )
+    margin = GaugeMetricFamily(
+        "groupage_estimate_margin_ratio",
+        "What share is reserved on top of the expected tokens?",
+        labels=("lane", "deployment"),
     )
     reported = GaugeMetricFamily(
         "groupage_deployment_reported_tokens",
@@ -183,9 +193,12 @@ def _deployments(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for name, deployment in deployments.items():
         paused.add_metric((name,), int(deployment.is_paused))
-        ratio.add_metric((name,), deployment.estimate_ratio)
+        circuit.add_metric((name,), int(deployment.is_open_circuit))
+        for lane, estimate in deployment.estimates.items():
+            factor.add_metric((lane, name), estimate.factor_ratio)
+            margin.add_metric((lane, name), estimate.margin_ratio)
         if deployment.reported_tokens is not None:
             reported.add_metric((name,), deployment.reported_tokens)
         if deployment.reported_limit_tokens is not None:
             reported_limit.add_metric((name,), deployment.reported_limit_tokens)
-    yield from (paused, ratio, reported, reported_limit)
+    yield from (paused, circuit, factor, margin, reported, reported_limit)

@@ -37,6 +37,19 @@ class LaneSnapshot:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateSnapshot:
+    """What was learned of the estimates of one lane at one deployment.
+
+    Attributes:
+        factor_ratio: Tokens that the service counts for one that we estimate.
+        margin_ratio: Share that is reserved on top.
+    """
+
+    factor_ratio: float
+    margin_ratio: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentSnapshot:
     """One deployment.
 
@@ -44,7 +57,8 @@ class DeploymentSnapshot:
         limit_tokens: Enqueued tokens that may be reserved now.
         reserved_tokens: Enqueued tokens that are.
         is_paused: Whether it gets no new batch for the time being.
-        estimate_ratio: Tokens the service counts per token that we estimate, as learned; 1 before.
+        is_open_circuit: Whether failures there keep new work away, but for a probe.
+        estimates: Lane -> what was learned of its estimates there.
         reported_tokens: Enqueued tokens as the service said at the last create; None before. Sources disagree whether
             it counts the whole deployment or one file (azure-batch.md 1.4, 2026-11-20).
         reported_limit_tokens: Its quota as the service said then.
@@ -53,7 +67,8 @@ class DeploymentSnapshot:
     limit_tokens: int = 0
     reserved_tokens: int = 0
     is_paused: bool = False
-    estimate_ratio: float = 1.0
+    is_open_circuit: bool = False
+    estimates: Mapping[str, EstimateSnapshot] = dataclasses.field(default_factory=dict)
     reported_tokens: int | None = None
     reported_limit_tokens: int | None = None
 

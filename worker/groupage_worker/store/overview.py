@@ -8,9 +8,11 @@ from groupage.contract import Priority, Status
 from groupage_worker.clock import Clock
 from groupage_worker.labels import OTHER
 from groupage_worker.models import LaneLoad
+from groupage_worker.scheduling.circuit import Admission
 from groupage_worker.snapshot import (
     BatchesSnapshot,
     DeploymentSnapshot,
+    EstimateSnapshot,
     LaneSnapshot,
     RegionSnapshot,
     Snapshot,
@@ -76,6 +78,14 @@ async def take_snapshot(
                 limit_tokens=limits[name],
                 reserved_tokens=state.reserved_tokens,
                 is_paused=state.is_paused(now),
+                is_open_circuit=state.known.admission(now) is not Admission.ALL,
+                estimates={
+                    lane: EstimateSnapshot(
+                        factor_ratio=known.factor, margin_ratio=known.margin_ratio(state.open_attempts)
+                    )
+                    for lane, known in state.known.factors.items()
+                    if lane in lanes
+                },
                 reported_tokens=reported[name][0],
                 reported_limit_tokens=reported[name][1],
             )
