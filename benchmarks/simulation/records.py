@@ -21,14 +21,21 @@ def write(path: Path, results: Records) -> None:
 
 
 def read(paths: Sequence[Path]) -> Records:
-    """Figures of all files; where two have the same world, their policies are put together."""
+    """Figures of all files; where two have the same world, their policies are put together, fixed k ascending."""
     results: Records = {}
     for path in paths:
         for world, by_policy in json.loads(path.read_text()).items():
             results.setdefault(world, {}).update(
                 {policy: [_figures(run) for run in runs] for policy, runs in by_policy.items()}
             )
-    return results
+    return {
+        world: dict(sorted(by.items(), key=lambda item: _slices(item[0]))) for world, by in results.items()
+    }
+
+
+def _slices(policy: str) -> int:
+    """The n of k=n; 0 for any other policy."""
+    return int(policy[2:]) if policy.startswith("k=") else 0
 
 
 def _figures(run: dict[str, object]) -> Figures:
