@@ -11,7 +11,7 @@ from groupage import keys
 from groupage.connect import connect
 from groupage.contract import Status
 from groupage_worker.labels import OTHER
-from groupage_worker.snapshot import Snapshot
+from groupage_worker.snapshot import RegionSnapshot, Snapshot
 from groupage_worker.states import BatchState
 from groupage_worker.store.overview import PRODUCERS_SHOWN, take_snapshot
 
@@ -26,7 +26,10 @@ async def snapshot(fleet: Fleet) -> Snapshot:
         clock=fleet.clock,
         lanes={LANE: 3_600.0},
         limits={name: fleet.context.limit_tokens(name) for name in fleet.settings.deployments},
-        files_max=dict.fromkeys(fleet.settings.regions, 500),
+        regions={
+            name: RegionSnapshot(location=region.location, files_max=500)
+            for name, region in fleet.settings.regions.items()
+        },
     )
 
 

@@ -85,7 +85,7 @@ NAMES = {
 LABELS = {
     "target",
     *("lane", "deployment", "region", "state", "from_state", "to_state", "reason", "status", "op", "outcome"),
-    *("error_code", "next", "phase", "direction", "kind", "where", "code", "role", "producer"),
+    *("error_code", "next", "phase", "direction", "kind", "where", "code", "role", "producer", "resource"),
 }
 
 
@@ -127,7 +127,10 @@ def fleet(clock):
                 ),
                 "maxi": DeploymentSnapshot(limit_tokens=200),
             },
-            regions={"eastus": RegionSnapshot(files=450, files_max=500), "openai": RegionSnapshot()},
+            regions={
+                "contoso": RegionSnapshot(location="eastus", files=450, files_max=500),
+                "fabrikam": RegionSnapshot(location="eastus"),
+            },
             denials={("data", "key"): 3},
             memory={"data": MemorySnapshot(used_bytes=70, limit_bytes=100)},
             batches={("chat", "mini", BatchState.SUBMITTED): BatchesSnapshot(count=2, oldest_age_s=90.0)},
@@ -288,6 +291,16 @@ def test_rare_events_are_shown_before_they_happen(metrics):
     assert value("groupage_duplicate_batches_total", {"deployment": "mini"}) == 1
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_show_whatever_their_code(metrics, status):
+    """A 401 or 403 with a code that nobody knows is still seen as refused credentials."""
+    metrics.call(
+        CallRecord(op=Op.GET_BATCH, region="eastus", status=status, error_code="BrandNew", seconds=0.1)
+    )
+    labels = {"region": "eastus", "op": "get_batch", "status": "4xx", "error_code": f"http_{status}"}
+    assert metrics.registry.get_sample_value("groupage_calls_total", labels) == 1
+
+
 def test_unknown_words_become_other(metrics):
     """Words outside the closed sets make one series, not many."""
     metrics.step("new-kind", "new-outcome", 0.1)
@@ -343,10 +356,11 @@ def test_files_of_a_region_are_shown_once_counted(fleet):
     registry = CollectorRegistry()
     registry.register(fleet)
     value = registry.get_sample_value
-    assert value("groupage_region_files", {"region": "eastus"}) == 450
-    assert value("groupage_region_files_limit", {"region": "eastus"}) == 500
-    assert value("groupage_region_files", {"region": "openai"}) is None
-    assert value("groupage_region_files_limit", {"region": "openai"}) is None
+    known, unknown = ({"region": "eastus", "resource": name} for name in ("contoso", "fabrikam"))
+    assert value("groupage_region_files", known) == 450
+    assert value("groupage_region_files_limit", known) == 500
+    assert value("groupage_region_files", unknown) is None
+    assert value("groupage_region_files_limit", unknown) is None
 
 
 def test_every_outcome_of_a_step_has_its_word(metrics):

@@ -149,9 +149,9 @@ FLIGHT: Final = Row(
             about="Everybody's input files at the resource. At the cap uploads are refused; groupage deletes only its own.",
             queries=[
                 Query(
-                    f"max by (region) (groupage_region_files{{{_REGION}}})"
-                    f" / max by (region) (groupage_region_files_limit{{{_REGION}}})",
-                    "{{region}}",
+                    f"max by (region, resource) (groupage_region_files{{{_REGION}}})"
+                    f" / max by (region, resource) (groupage_region_files_limit{{{_REGION}}})",
+                    "{{resource}}",
                 )
             ],
         ),

@@ -28,18 +28,19 @@ from groupage_worker.fleet import (
     make_worker,
     serve,
 )
-from groupage_worker.health import Health, HealthServer, LoopWatch
+from groupage_worker.health import READY_S, Health, HealthServer, LoopWatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.quota import usable_tokens
 from groupage_worker.settings import Settings
+from groupage_worker.snapshot import RegionSnapshot
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.spool import remove_abandoned
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
-from groupage_worker.work import Work
+from groupage_worker.work import Work, kind_of
 
 log = structlog.get_logger("app")
 
@@ -97,7 +98,8 @@ class App:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._ask_to_stop)
         watch = LoopWatch(self._clock, self._metrics)
-        health = Health(self._clock, watch)
+        within_s = max(READY_S, self._settings.lease.lease_s)
+        health = Health(self._clock, watch, leases=self._kind.kinds, renewed_within_s=within_s)
         server = HealthServer(
             health, self._metrics.registry, host=self._settings.health.host, port=self._settings.health.port
         )
@@ -192,7 +194,7 @@ class App:
         try:
             async with asyncio.TaskGroup() as group:
                 for heavy in self._kind.queues:
-                    make = functools.partial(self._new_worker, pipeline, heavy=heavy)
+                    make = functools.partial(self._new_worker, pipeline, health, heavy=heavy)
                     group.create_task(serve(make, stop=self._stop, drain_s=lease.drain_s, metrics=metrics))
                 await self._stop.wait()
                 health.stopping()
@@ -215,10 +217,11 @@ class App:
             metrics=self._metrics,
         )
 
-    async def _new_worker(self, pipeline: Pipeline, *, heavy: bool) -> LeasedWorker:
+    async def _new_worker(self, pipeline: Pipeline, health: Health, *, heavy: bool) -> LeasedWorker:
         name = f"{socket.gethostname()}:{os.getpid()}"
         pool = arq_pool(self._settings.redis)
-        return make_worker(pool, pipeline, self._settings.lease, heavy=heavy, name=name)
+        renewed = functools.partial(health.renewed, kind_of(heavy=heavy))
+        return make_worker(pool, pipeline, self._settings.lease, heavy=heavy, name=name, on_renewed=renewed)
 
     async def _guard_memory(self) -> None:
         """Close the door while Redis is nearly full: the way out needs the rest."""
@@ -246,7 +249,12 @@ class App:
                 clock=self._clock,
                 lanes={name: lane.deadline_s for name, lane in settings.lanes.items()},
                 limits=self._limits(),
-                files_max={n: files_max(r, has_expiry=has_expiry) for n, r in settings.regions.items()},
+                regions={
+                    name: RegionSnapshot(
+                        location=region.location, files_max=files_max(region, has_expiry=has_expiry)
+                    )
+                    for name, region in settings.regions.items()
+                },
             )
         )
 

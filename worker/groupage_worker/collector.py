@@ -120,17 +120,18 @@ def _batches(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _regions(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("region", "resource")
     files = GaugeMetricFamily(
-        "groupage_region_files", "How many input files does this resource hold?", labels=("region",)
+        "groupage_region_files", "How many input files does this resource hold?", labels=labels
     )
     files_max = GaugeMetricFamily(
-        "groupage_region_files_limit", "How many input files may this resource hold?", labels=("region",)
+        "groupage_region_files_limit", "How many input files may this resource hold?", labels=labels
     )
     for name, region in snapshot.regions.items():
         if region.files is not None:
-            files.add_metric((name,), region.files)
+            files.add_metric((region.location, name), region.files)
         if region.files_max is not None:
-            files_max.add_metric((name,), region.files_max)
+            files_max.add_metric((region.location, name), region.files_max)
     yield from (files, files_max)
 
 

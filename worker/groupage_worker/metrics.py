@@ -246,7 +246,11 @@ class Metrics:
     def call(self, call: Call) -> None:
         """A call to the service ended."""
         status = "none" if call.status is None else f"{call.status // 100}xx"
-        self._calls.labels(call.region, str(call.op), status, code_label(call.error_code or "ok")).inc()
+        code = code_label(call.error_code or "ok")
+        if code == OTHER and call.status in {401, 403}:
+            # whatever the service calls it, it is the credentials, which an alert looks for
+            code = f"http_{call.status}"
+        self._calls.labels(call.region, str(call.op), status, code).inc()
         self._call_seconds.labels(call.region, str(call.op)).observe(call.seconds)
 
     def tokens_used(self, lane: str, deployment: str, direction: Direction, n: int) -> None:

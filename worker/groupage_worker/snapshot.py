@@ -78,10 +78,12 @@ class RegionSnapshot:
     """One region.
 
     Attributes:
+        location: Where it is: the `region` label of metrics. Two resources may share it.
         files: Input files at the resource, whoever made them, as the last sweep counted them; None before the first.
         files_max: How many it may hold; None where no cap is known.
     """
 
+    location: str
     files: int | None = None
     files_max: int | None = None
 

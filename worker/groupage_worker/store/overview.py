@@ -1,5 +1,6 @@
 """What the whole fleet looks like at one moment, for metrics."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
@@ -41,7 +42,7 @@ async def take_snapshot(
     clock: Clock,
     lanes: Mapping[str, float],
     limits: Mapping[str, int],
-    files_max: Mapping[str, int | None],
+    regions: Mapping[str, RegionSnapshot],
 ) -> Snapshot:
     """Read counters, reservations and states.
 
@@ -54,12 +55,12 @@ async def take_snapshot(
         clock: For ages.
         lanes: Lane -> deadline of requests that name none, seconds.
         limits: Deployment -> tokens that may be reserved.
-        files_max: Region -> how many input files it may hold.
+        regions: By name, as the settings know them.
     """
     now = clock.now_ms()
     servers = {"data": data, "control": control}
     states = await batches.deployments(limits)
-    files = await batches.files(files_max)
+    files = await batches.files(regions)
     reported = {name: await batches.reported(name) for name in limits}
     return Snapshot(
         taken_at_ms=now,
@@ -91,7 +92,7 @@ async def take_snapshot(
             )
             for name, state in states.items()
         },
-        regions={name: RegionSnapshot(files=files[name], files_max=most) for name, most in files_max.items()},
+        regions={name: dataclasses.replace(region, files=files[name]) for name, region in regions.items()},
         memory={role: await memory_of(server) for role, server in servers.items()},
         denials={
             (role, kind): n
