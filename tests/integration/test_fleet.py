@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -40,6 +41,7 @@ class Process:
     def __init__(self, url: str) -> None:
         self.url = url
         self.steps = Steps()
+        self.renewals: asyncio.Queue[float] = asyncio.Queue()
         self.stop = asyncio.Event()
         self.metrics = Metrics(CollectorRegistry())
         self._task: asyncio.Task[None] | None = None
@@ -47,7 +49,14 @@ class Process:
     def start(self, *, heavy: bool = False) -> None:
         async def make():
             pool = arq_pool(RedisSettings(data_url=self.url))
-            return make_worker(pool, self.steps, LEASE, heavy=heavy, name="t")  # type: ignore[arg-type]
+            return make_worker(
+                pool,
+                self.steps,  # type: ignore[arg-type]
+                LEASE,
+                heavy=heavy,
+                name="t",
+                on_renewed=lambda: self.renewals.put_nowait(SystemClock().monotonic_s()),
+            )
 
         self._task = asyncio.create_task(
             serve(make, stop=self.stop, drain_s=LEASE.drain_s, metrics=self.metrics)
@@ -83,6 +92,13 @@ async def test_a_woken_step_runs(process: Process, waker: Waker) -> None:
     await waker.wake("batch:a", False, now_ms())
     assert await asyncio.wait_for(process.steps.started.get(), 10) == "batch:a"
     assert process.steps.ran == ["batch:a"]
+
+
+async def test_renewals_are_told(process: Process) -> None:
+    """A worker tells at once that it takes steps, and again with each renewal of its lease, several times a lease."""
+    process.start()
+    told = [await asyncio.wait_for(process.renewals.get(), 10) for _ in range(4)]
+    assert all(LEASE.lease_s / 8 < later - before for before, later in itertools.pairwise(told))
 
 
 async def test_a_step_that_is_due_again_comes_back(process: Process, waker: Waker) -> None:

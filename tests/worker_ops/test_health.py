@@ -232,3 +232,20 @@ def test_many_at_once(server):
     assert get(server, "/live")[0] == 200
     for connection in silent:
         connection.close()
+
+
+def test_ready_means_that_leases_are_renewed(clock, watch):
+    """Each kind of steps that the worker takes has to be taken, and its lease renewed in time, for it to be ready."""
+    health = Health(clock, watch, leases=("light", "heavy"), renewed_within_s=READY_S)
+    make_ready(health)
+    assert health.not_ready() == ["no light steps are taken yet", "no heavy steps are taken yet"]
+    health.renewed("light")
+    health.renewed("heavy")
+    assert health.not_ready() == []
+    clock.advance(READY_S + 1)
+    watch.tick()
+    health.answered("data")
+    health.answered("control")
+    health.renewed("light")
+    assert health.not_ready() == [f"the lease of heavy steps has not been renewed for {READY_S + 1:.0f} s"]
+    assert health.not_live() == [], "a lease that is lost needs no restart"

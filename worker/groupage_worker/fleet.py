@@ -108,9 +108,10 @@ class LeasedWorker(Worker):
     long. Here they run elsewhere `lease_s` after the kill.
     """
 
-    def __init__(self, *args: Any, lease_s: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lease_s: float, on_renewed: Callable[[], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lease_s = lease_s
+        self._on_renewed = on_renewed
         # read by arq when it writes the in-progress key of a job
         self.in_progress_timeout_s = lease_s
 
@@ -125,6 +126,7 @@ class LeasedWorker(Worker):
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()
         renewed = loop.time()
+        self._on_renewed()
         while True:
             await asyncio.sleep(self._lease_s / 4)
             running = [job for job, task in self.tasks.items() if not task.done()]
@@ -133,6 +135,7 @@ class LeasedWorker(Worker):
                     if running:
                         await self._extend(running)
                 renewed = loop.time()
+                self._on_renewed()
             except (RedisError, OSError, TimeoutError) as error:
                 if loop.time() - renewed > self._lease_s:
                     log.warning("fleet.lease_lost", error=type(error).__name__, steps=len(running))
@@ -147,9 +150,15 @@ class LeasedWorker(Worker):
 
 
 def make_worker(
-    pool: ArqRedis, pipeline: Pipeline, lease: LeaseSettings, *, heavy: bool, name: str
+    pool: ArqRedis,
+    pipeline: Pipeline,
+    lease: LeaseSettings,
+    *,
+    heavy: bool,
+    name: str,
+    on_renewed: Callable[[], None] = lambda: None,
 ) -> LeasedWorker:
-    """Build an arq worker for light or heavy steps.
+    """Build an arq worker for light or heavy steps; `on_renewed` is told when it begins and at each renewal.
 
     Every option that is not arq's default has its reason in `docs/architecture.md`.
     """
@@ -162,6 +171,7 @@ def make_worker(
     return LeasedWorker(
         [func(step, name=FUNCTION, max_tries=10**9, keep_result=0, timeout=STEP_TIMEOUT_S[heavy])],
         lease_s=lease.lease_s,
+        on_renewed=on_renewed,
         queue_name=queue_name(heavy=heavy),
         redis_pool=pool,
         handle_signals=False,

@@ -1,7 +1,7 @@
 """`/live`, `/ready` and `/metrics` on one port, served by a thread, so that it can say no while the loop is blocked.
 
 Live means that the event loop ticks: only a stuck process should be restarted, never one whose Redis is away.
-Ready means that the start is done, Redis answers, and no stop was asked for. Answers name reasons in words; no
+Ready means that the start is done, Redis answers, leases are renewed, and no stop was asked for. Answers name reasons in words; no
 version, host or name of anything goes to whoever asks.
 """
 
@@ -78,14 +78,23 @@ class Health:
         clock: For ages.
         watch: Knows whether the loop runs.
         servers: Names of what must answer for the worker to be ready.
+        leases: Names of the leases that must be renewed for it to be ready.
+        renewed_within_s: How old a lease's last renewal may be.
     """
 
     def __init__(
-        self, clock: Clock, watch: LoopWatch, servers: tuple[str, ...] = ("data", "control")
+        self,
+        clock: Clock,
+        watch: LoopWatch,
+        servers: tuple[str, ...] = ("data", "control"),
+        leases: tuple[str, ...] = (),
+        renewed_within_s: float = READY_S,
     ) -> None:
         self._clock = clock
         self._watch = watch
         self._answered_s: dict[str, float | None] = dict.fromkeys(servers)
+        self._renewed_s: dict[str, float | None] = dict.fromkeys(leases)
+        self._renewed_within_s = renewed_within_s
         self._is_started = False
         self._is_stopping = False
 
@@ -100,6 +109,10 @@ class Health:
     def answered(self, server: str) -> None:
         """A Redis server has just answered."""
         self._answered_s[server] = self._clock.monotonic_s()
+
+    def renewed(self, lease: str) -> None:
+        """Steps of a kind are being taken, and those that run are still ours."""
+        self._renewed_s[lease] = self._clock.monotonic_s()
 
     def not_live(self) -> list[str]:
         """Why the process should be restarted; empty if it should not."""
@@ -119,6 +132,11 @@ class Health:
                 reasons.append(f"the {server} server has not answered yet")
             elif now_s - at_s > READY_S:
                 reasons.append(f"the {server} server has not answered for {now_s - at_s:.0f} s")
+        for lease, at_s in self._renewed_s.items():
+            if at_s is None:
+                reasons.append(f"no {lease} steps are taken yet")
+            elif now_s - at_s > self._renewed_within_s:
+                reasons.append(f"the lease of {lease} steps has not been renewed for {now_s - at_s:.0f} s")
         return reasons
 
     async def keep_asking(self, server: str, ping: Callable[[], Awaitable[object]]) -> None:

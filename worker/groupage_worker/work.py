@@ -17,3 +17,13 @@ class Work(StrEnum):
     def queues(self) -> tuple[bool, ...]:
         """For each queue that is served: whether it is the heavy one."""
         return {Work.ALL: (False, True), Work.LIGHT: (False,), Work.HEAVY: (True,)}[self]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the kinds of steps it takes."""
+        return tuple(kind_of(heavy=heavy) for heavy in self.queues)
+
+
+def kind_of(*, heavy: bool) -> str:
+    """The name of a kind of steps."""
+    return (Work.HEAVY if heavy else Work.LIGHT).value

@@ -83,7 +83,7 @@ spec:
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 3
-          # ready: started, Redis answers, no stop was asked for
+          # ready: started, Redis answers, leases are renewed, no stop was asked for
           readinessProbe:
             httpGet: {path: /ready, port: metrics}
             periodSeconds: 5
