@@ -6,8 +6,9 @@ Example:
         reply = await producer.reply(ticket)
 """
 
+import typing as _typing
+
 from groupage._version import __version__
-from groupage.client import Producer
 from groupage.contract import (
     Durability,
     LaneInfo,
@@ -35,6 +36,9 @@ from groupage.errors import (
     UnknownRequest,
 )
 
+if _typing.TYPE_CHECKING:
+    from groupage.client import Producer
+
 __all__ = [
     "Durability",
     "DurabilityMissing",
@@ -61,3 +65,13 @@ __all__ = [
     "Usage",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`Producer`, on its first use: redis-py with all its parts takes three quarters of the import."""
+    if name != "Producer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from groupage.client import Producer  # noqa: PLC0415 - this is the point
+
+    globals()[name] = Producer
+    return Producer

@@ -15,7 +15,6 @@ The fixed offsets let scripts read and flip single fields without moving the bod
 A reply value is `hash|status|accepted_at_ms|settled_at_ms|attempts`, newline, and `contract.WireReply` as JSON.
 """
 
-import dataclasses
 import hashlib
 
 import msgspec
@@ -32,8 +31,7 @@ INSTANT_CHARS = 13
 _wire_decoder = msgspec.json.Decoder(WireReply)
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(msgspec.Struct, frozen=True, kw_only=True):
     """The header of a request value."""
 
     is_claimed: bool
@@ -97,8 +95,7 @@ def body_of(value: bytes) -> bytes:
     return value[value.index(b"\n") + 1 :]
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyHead:
+class ReplyHead(msgspec.Struct, frozen=True, kw_only=True):
     """The first line of a reply value."""
 
     body_hash: str

@@ -1,6 +1,5 @@
 """What producers and workers agree on: the shapes, the words and the limits."""
 
-import dataclasses
 import re
 from enum import StrEnum
 from typing import Any
@@ -181,8 +180,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self.id, self.lane, self.is_new, self.is_settled, self.durability
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class RequestStatus:
+class RequestStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of `status`: instants in Unix ms, `None` where they do not apply."""
 
     id: str
@@ -195,8 +193,7 @@ class RequestStatus:
     reply_status: Status | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The one terminal reply of a request.
 
     Attributes:

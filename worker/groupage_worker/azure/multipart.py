@@ -69,14 +69,25 @@ class MultipartFile(httpx.AsyncByteStream):
         try:
             yield self._head
             left = self._file_bytes
-            while left and (piece := await asyncio.to_thread(file.read, min(READ_BYTES, left))):
-                left -= len(piece)
-                yield piece
+            ahead = _read(file, left)
+            try:
+                while left and (piece := await ahead):
+                    left -= len(piece)
+                    # the next one is read while this one is sent
+                    ahead = _read(file, left)
+                    yield piece
+            finally:
+                # the file must not be closed under the thread
+                await asyncio.wait([ahead])
             if left:
                 raise OSError(f"the input file is {left} bytes shorter than when its upload began")
             yield self._tail
         finally:
             file.close()
+
+
+def _read(file: BinaryIO, left: int) -> "asyncio.Task[bytes]":
+    return asyncio.create_task(asyncio.to_thread(file.read, min(READ_BYTES, left)))
 
 
 def _quoted(value: str) -> str:
