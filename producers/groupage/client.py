@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
-from types import TracebackType
+from pathlib import Path
 from typing import Any, Final, Self
 
 from redis.asyncio import Redis
@@ -13,6 +13,7 @@ from groupage.clock import Clock, ServerClock, SystemClock
 from groupage.connect import SOCKET_TIMEOUT_S, connect, disconnect
 from groupage.contract import LaneInfo, Reply, Request, RequestStatus, Ticket
 from groupage.durable import LEVEL_TIMEOUT_S, Levels
+from groupage.encryption import KeyRing
 from groupage.epoch import Epoch
 from groupage.held import RESUBMIT_BYTES_MAX, Held
 from groupage.inbox import Inbox
@@ -47,9 +48,11 @@ class Producer:
         socket_timeout_s: Longest silence of one Redis answer, in seconds.
         durability_timeout_s: Longest wait for a level, in seconds; at most half of `socket_timeout_s`.
         resubmit_bytes_max: Memory for bodies that are submitted again should Redis lose them (`held`).
+        keys_dir: Folder with this producer's keys: bodies and replies are encrypted in Redis (`encryption`).
 
     Raises:
         InvalidRequest: If a name or the URL is malformed.
+        EncryptionError: If the keys cannot be used.
     """
 
     def __init__(
@@ -64,8 +67,10 @@ class Producer:
         socket_timeout_s: float = SOCKET_TIMEOUT_S,
         durability_timeout_s: float = LEVEL_TIMEOUT_S,
         resubmit_bytes_max: int = RESUBMIT_BYTES_MAX,
+        keys_dir: Path | str | None = None,
     ) -> None:
         self.name = checks.check_producer(name)
+        self._ring = ring = None if keys_dir is None else KeyRing(keys_dir, name)
         checks.check_seconds("durability_timeout_s", durability_timeout_s)
         client = self._client = checks.new_client()
         self._redis: Redis = connect(url, socket_timeout_s=socket_timeout_s)
@@ -77,7 +82,7 @@ class Producer:
         shared: dict[str, Any] = {"producer": name, "clock": self._clock, "held": held, "epoch": epoch}
         levels = Levels(self._redis, timeout_s=min(durability_timeout_s, socket_timeout_s / 2))
         self._intake = Intake(self._redis, client=client, levels=levels, **shared)
-        self._inbox = Inbox(self._redis, client=client, sweep_s=sweep_s, **shared)
+        self._inbox = Inbox(self._redis, client=client, sweep_s=sweep_s, ring=ring, **shared)
         self._keeper = Keeper(
             self._redis, sweep_s=sweep_s, put=self._intake.put, after=self._inbox.listen_again, **shared
         )
@@ -88,6 +93,7 @@ class Producer:
             lanes=self._lanes,
             epoch=self._epoch,
             before=self._keeper.start,
+            ring=ring,
         )
         self.lane, self.durability = self._maker.lane, self._maker.durability
 
@@ -99,12 +105,7 @@ class Producer:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def open(self) -> None:
@@ -248,6 +249,7 @@ class Producer:
                 id=request_id,
                 now_ms=self._clock.now_ms(),
                 reply_ttl_ms=round(info.reply_ttl_s * 1_000),
+                ring=self._ring,
             )
         self._held.release((lane_name, request_id))
         return reply

@@ -20,6 +20,7 @@ import hashlib
 import msgspec
 
 from groupage.contract import Priority, Reply, Status, WireReply
+from groupage.encryption import EncryptionError, KeyRing, is_sealed
 
 HEADER_BYTES_MAX = 160
 """Enough to hold any header; scripts and `status` read this much of a value."""
@@ -121,15 +122,21 @@ def unpack_reply_head(value: bytes) -> ReplyHead:
     )
 
 
-def unpack_reply(value: bytes, *, id: str, lane: str) -> Reply:  # noqa: A002 - the word of the contract
-    """Decode a whole reply value.
+def unpack_reply(value: bytes, *, id: str, lane: str, ring: KeyRing | None = None) -> Reply:  # noqa: A002 - the word of the contract
+    """Decode a whole reply value; one that is encrypted needs the producer's keys.
 
     Raises:
+        EncryptionError: If it is encrypted and does not open.
         ValueError: If the first line is malformed.
         msgspec.DecodeError: If the JSON part is.
     """
     head = unpack_reply_head(value)
-    wire = _wire_decoder.decode(value[value.index(b"\n") + 1 :])
+    text = body_of(value)
+    if is_sealed(text):
+        if ring is None:
+            raise EncryptionError(f"reply {id!r} is encrypted: give the Producer its keys_dir")
+        text = ring.open("reply", id, text)
+    wire = _wire_decoder.decode(text)
     return Reply(
         id=id,
         lane=lane,

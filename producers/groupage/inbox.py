@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from groupage import faults, keys
 from groupage.clock import ServerClock
 from groupage.contract import Reply
+from groupage.encryption import KeyRing
 from groupage.epoch import Epoch
 from groupage.errors import GroupageError, ReplyTimeout, Unavailable
 from groupage.held import Held
@@ -53,9 +54,10 @@ class Inbox:
         sweep_s: float,
         held: Held,
         epoch: Epoch,
+        ring: KeyRing | None,
     ) -> None:
         self._redis = redis
-        self._lookup = Lookup(redis, producer=producer, client=client, clock=clock, epoch=epoch)
+        self._lookup = Lookup(redis, producer=producer, client=client, clock=clock, epoch=epoch, ring=ring)
         self._client = client
         self._clock = clock
         self._sweep_s = sweep_s

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from groupage import codec, keys
 from groupage.clock import ServerClock
 from groupage.contract import Reply
+from groupage.encryption import KeyRing
 from groupage.epoch import Epoch
 from groupage.errors import UnknownRequest
 from groupage.items import Key
@@ -28,8 +29,18 @@ class Lookup:
             has looked at the server's history since, and found no loss.
     """
 
-    def __init__(self, redis: Redis, *, producer: str, client: str, clock: ServerClock, epoch: Epoch) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        producer: str,
+        client: str,
+        clock: ServerClock,
+        epoch: Epoch,
+        ring: KeyRing | None,
+    ) -> None:
         self._redis = redis
+        self._ring = ring
         self._scripts = Scripts(redis)
         self._producer = producer
         self._client = client
@@ -95,7 +106,7 @@ class Lookup:
                 missing.append(one)
                 continue
             try:
-                found.append(((lane, one), codec.unpack_reply(value, id=one, lane=lane)))
+                found.append(((lane, one), codec.unpack_reply(value, id=one, lane=lane, ring=self._ring)))
             except (ValueError, msgspec.MsgspecError) as error:  # of this wait alone
                 found.append(((lane, one), error))
         return found, missing

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from groupage import checks, faults
-from groupage.contract import Durability, Request
+from groupage.contract import Durability, LaneInfo, Request
+from groupage.encryption import KeyRing
 from groupage.epoch import Epoch
 from groupage.items import Item, Outcome
 from groupage.lanes import Lanes
@@ -20,6 +21,7 @@ class Maker:
         lanes: What workers announced.
         epoch: The history that requests are accepted in; noted before the first one.
         before: Called before each item is made.
+        ring: The producer's keys, where bodies are encrypted.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Maker:
         lanes: Lanes,
         epoch: Epoch,
         before: Callable[[], None],
+        ring: KeyRing | None,
     ) -> None:
         self.lane = None if lane is None else checks.check_lane(lane)
         self.durability: Final = checks.check_durability(durability)
@@ -38,6 +41,7 @@ class Maker:
         self._lanes = lanes
         self._epoch = epoch
         self._before = before
+        self._ring = ring
 
     def level(self, durability: str | None) -> Durability:
         """The level that a call asks for.
@@ -66,7 +70,7 @@ class Maker:
         if name is None or info is None or self._epoch.number is None:
             return self._ask_and_make(request, checks.check_lane(name), level, future)
         self._before()
-        return checks.make_item(request, name, info, producer=self._producer, durability=level, future=future)
+        return self._item(request, name, info, level, future)
 
     async def _ask_and_make(self, request: Request, name: str, level: Durability, future: Outcome) -> Item:
         if self._epoch.number is None:
@@ -75,4 +79,11 @@ class Maker:
                 await self._epoch.open()
         self._before()
         info = self._lanes.peek(name) or await self._lanes.get(name)
-        return checks.make_item(request, name, info, producer=self._producer, durability=level, future=future)
+        return self._item(request, name, info, level, future)
+
+    def _item(self, request: Request, name: str, info: LaneInfo, level: Durability, future: Outcome) -> Item:
+        item = checks.make_item(request, name, info, producer=self._producer, durability=level, future=future)
+        if self._ring is not None:
+            item.digest = self._ring.digest(item.body)
+            item.body = self._ring.seal("request", item.id, item.body)
+        return item

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from groupage import codec, keys
 from groupage.checks import check_id
 from groupage.contract import Reply, ReplyError, RequestStatus, State, Status, WireReply
+from groupage.encryption import KeyRing
 from groupage.errors import UnknownRequest
 from groupage.scripts import Scripts, Settlement, listener_of, notify
 
@@ -53,7 +54,14 @@ async def read_status(redis: Redis, *, lane: str, producer: str, id: str) -> Req
     )
 
 
-async def read_reply(redis: Redis, *, lane: str, producer: str, id: str) -> Reply:  # noqa: A002 - as above
+async def read_reply(
+    redis: Redis,
+    *,
+    lane: str,
+    producer: str,
+    id: str,  # noqa: A002 - as above
+    ring: KeyRing | None = None,
+) -> Reply:
     """The reply that is there now.
 
     Raises:
@@ -63,10 +71,19 @@ async def read_reply(redis: Redis, *, lane: str, producer: str, id: str) -> Repl
     value = await redis.get(keys.reply(lane, producer, id))
     if value is None:
         raise UnknownRequest(id, lane)
-    return codec.unpack_reply(value, id=id, lane=lane)
+    return codec.unpack_reply(value, id=id, lane=lane, ring=ring)
 
 
-async def cancel(redis: Redis, *, lane: str, producer: str, id: str, now_ms: int, reply_ttl_ms: int) -> Reply:  # noqa: A002 - as above
+async def cancel(
+    redis: Redis,
+    *,
+    lane: str,
+    producer: str,
+    id: str,  # noqa: A002 - as above
+    now_ms: int,
+    reply_ttl_ms: int,
+    ring: KeyRing | None = None,
+) -> Reply:
     """Settle a request as cancelled, unless it is settled; returns the reply that stands.
 
     Raises:
@@ -79,4 +96,4 @@ async def cancel(redis: Redis, *, lane: str, producer: str, id: str, now_ms: int
     (code,) = await Scripts(redis).settle(lane, [settlement], now_ms=now_ms, reply_ttl_ms=reply_ttl_ms)
     if (client := listener_of(code)) is not None:
         await notify(redis, producer=producer, client=client, lane=lane, ids=[id])
-    return await read_reply(redis, lane=lane, producer=producer, id=id)
+    return await read_reply(redis, lane=lane, producer=producer, id=id, ring=ring)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
+from redis.asyncio import Redis
 
 from groupage_worker import logs
 
@@ -69,3 +70,14 @@ def watch_logs() -> None:
         logger_factory=structlog.WriteLoggerFactory(file=WATCH),
         cache_logger_on_first_use=False,
     )
+
+
+async def everything_in(redis: "Redis[bytes]") -> bytes:
+    """All keys and values of a server, as whoever reads its memory sees them; a key may go meanwhile."""
+    found = []
+    for key in await redis.keys("*"):
+        kind = await redis.type(key)
+        # a dump may be compressed, which would hide a text from the search
+        value = await redis.get(key) if kind == b"string" else await redis.dump(key)
+        found += [key, value or b""]
+    return b"\n".join(found)

@@ -37,7 +37,7 @@ from groupage_worker.snapshot import RegionSnapshot
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.spool import remove_abandoned
-from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
+from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, request_store
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
 from groupage_worker.work import Work, kind_of
@@ -83,7 +83,7 @@ class App:
         self._data: RedisClient = connect(settings.redis.read_data, socket_timeout_s=timeout_s)
         self._control: RedisClient = connect(settings.redis.read_control, socket_timeout_s=timeout_s)
         self._batches = BatchStore(self._control, clock=self._clock, closed_s=settings.retention.closed_s)
-        self._requests = RequestStore(self._data, clock=self._clock)
+        self._requests = request_store(self._data, clock=self._clock, keys_dir=settings.encryption.keys_dir)
         self._admission = Admission(self._data, clock=self._clock)
         redis = settings.redis
         is_one = redis.data.get_secret_value() == redis.control.get_secret_value()

@@ -223,6 +223,7 @@ def surroundings(settings: Settings) -> list[str]:
         else:
             if place.startswith("redis."):
                 found += redis_url_problems(place, secret.get_secret_value())
+    found += _keys_problems(settings.encryption.keys_dir)
     spool = settings.gather.spool_dir
     if spool is not None and not (spool.is_dir() and os.access(spool, os.W_OK)):
         found.append(f"gather.spool_dir = {spool}: is not a folder that this process may write to")
@@ -232,6 +233,16 @@ def surroundings(settings: Settings) -> list[str]:
     ):
         found.append("regions: entra needs the library azure-identity; install groupage[worker,entra]")
     return found
+
+
+def _keys_problems(keys_dir: Path | None) -> Iterator[str]:
+    """Why bodies and replies cannot be encrypted as asked for."""
+    if keys_dir is None:
+        return
+    if not keys_dir.is_dir():
+        yield f"encryption.keys_dir = {keys_dir}: is not a folder"
+    if importlib.util.find_spec("cryptography") is None:
+        yield "encryption.keys_dir: needs the library cryptography; install groupage[worker,encryption]"
 
 
 def _has_azure_identity() -> bool:

@@ -217,12 +217,17 @@ class Settled:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Regained:
-    """One request as the input file has it: its body is canonical, without `model`."""
+    """One request as the input file has it: its body is canonical, without `model`.
+
+    Attributes:
+        digest: What tells this body from another; empty for the usual hash of it.
+    """
 
     custom_id: bytes
     body: bytes
     tokens: int
     line_bytes: int
+    digest: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """What all groups of settings have in common, and the groups that no stage reads."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -7,6 +9,14 @@ class Group(BaseModel):
     """A group of settings: frozen, and a typo is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class EncryptionSettings(Group):
+    """Encryption of bodies and replies in Redis."""
+
+    keys_dir: Path | None = Field(
+        None, description="Folder with one folder of keys a producer; who has none there is not encrypted."
+    )
 
 
 class OperatorSettings(Group):

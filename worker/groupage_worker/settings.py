@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from groupage.contract import DEADLINE_S_MAX, LANE_PATTERN, Endpoint
 from groupage_worker.secretfile import read_secret
-from groupage_worker.settinggroup import Group, OperatorSettings
+from groupage_worker.settinggroup import EncryptionSettings, Group, OperatorSettings
 
 LINES_MAX = 99_999
 """Requests in one input file: 'under 100,000' (azure-batch.md 6.1, 2026-11-20)."""
@@ -284,6 +284,7 @@ class Settings(BaseSettings):
     http: HttpSettings = Field(HttpSettings(), description="Calls to the service.")
     log: LogSettings = Field(LogSettings(), description="Logs.")
     health: HealthSettings = Field(HealthSettings(), description="The endpoint for probes and metrics.")
+    encryption: EncryptionSettings = Field(EncryptionSettings(), description="Bodies and replies at rest.")
     operator: OperatorSettings = Field(OperatorSettings(), description="What `groupage` may show.")
 
     @classmethod

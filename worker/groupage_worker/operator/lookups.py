@@ -7,6 +7,7 @@ from typing import Any
 
 from groupage import checks, codec
 from groupage.contract import RequestStatus
+from groupage.encryption import is_sealed
 from groupage.errors import UnknownRequest
 from groupage_worker.models import Batch
 from groupage_worker.operator import show
@@ -188,7 +189,10 @@ async def request(args: Namespace, session: Session) -> int:
         holder = await session.desk.holder(lane, producer, args.id)
         found["batch"] = holder.id if holder else None
         if args.body:
-            found["body"] = codec.body_of(value).decode("utf-8", "replace")
+            body = codec.body_of(value)
+            if is_sealed(body):
+                raise Mistake("--body: it is encrypted, and only its producer and the workers have the keys")
+            found["body"] = body.decode("utf-8", "replace")
     if args.json:
         show.as_json(found)
         return 0

@@ -272,7 +272,7 @@ class RequestStore:
         for line in lines:
             value = codec.pack_request(
                 line.body,
-                digest=codec.body_hash(line.body),
+                digest=line.digest or codec.body_hash(line.body),
                 client=NOBODY,
                 deadline_at_ms=deadline,
                 accepted_at_ms=now,
