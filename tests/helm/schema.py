@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from groupage.contract import PRODUCER_PATTERN
 from groupage_worker.settings import Settings
 
 CHART: Final = Path(__file__).parents[2] / "helm" / "groupage"
@@ -90,6 +91,11 @@ CHART_VALUES: Final[dict[str, Schema]] = {
                 "additionalProperties": closed(
                     {"secret": {"type": "string", "pattern": NAME}, "key": KEY}, required=("secret", "key")
                 ),
+            },
+            "encryption": {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{PRODUCER_PATTERN.pattern}$"},
+                "additionalProperties": {"type": "string", "pattern": NAME},
             },
         }
     ),

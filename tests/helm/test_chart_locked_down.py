@@ -10,7 +10,7 @@ import yaml
 from tests.helm.manifests import CHART, CI_VALUES, Manifest, of_kind, parse, pods, rendered, run, template
 
 VALUES = pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
-ALLOWED_VOLUMES = {"configMap", "projected", "emptyDir"}
+ALLOWED_VOLUMES = {"configMap", "projected", "emptyDir", "secret"}
 
 
 def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:

@@ -34,14 +34,15 @@ def loaded(manifests: list[Manifest], folder: Path) -> Settings:
     ]
     for mount in spec["containers"][0]["volumeMounts"]:
         place, volume = folder / mount["mountPath"].lstrip("/"), volumes[mount["name"]]
-        if "emptyDir" in volume:
+        if "emptyDir" in volume or "secret" in volume:
             place.mkdir(parents=True)
         for source in volume.get("projected", {}).get("sources", []):
             for item in source["secret"]["items"]:
                 file = place / item["path"]
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text("redis://127.0.0.1:6379/0" if file.name.endswith("url") else "a-key")
-        text = text.replace(f": {mount['mountPath']}", f": {place}")
+    for root in ("/etc/groupage/", "/spool"):
+        text = text.replace(f": {root}", f": {folder}{root}")
     file = folder / "worker.yaml"
     file.write_text(text)
     return configfile.load(file, {})
@@ -165,6 +166,21 @@ def test_values_are_short_and_known() -> None:
     text = (CHART / "values.yaml").read_text()
     assert len(text.splitlines()) < 200
     assert set(yaml.safe_load(text)) == set(schema.values_schema()["properties"]) - {"global"}
+
+
+def test_keys_of_producers_are_where_the_worker_looks(tmp_path: Path) -> None:
+    """Each producer's Secret is mounted, read-only, as the folder of its name; others have none."""
+    manifests = rendered(CHART / "ci" / "values-production.yaml")
+    settings = loaded(manifests, tmp_path)
+    assert settings.encryption.keys_dir is not None
+    assert {path.name for path in settings.encryption.keys_dir.iterdir()} == {"shop", "catalog"}
+    for _, spec in workers(manifests):
+        secrets = {one["name"]: one["secret"]["secretName"] for one in spec["volumes"] if "secret" in one}
+        mounts = {one["name"]: one for one in spec["containers"][0]["volumeMounts"]}
+        assert {mounts[name]["mountPath"]: secret for name, secret in secrets.items()} == {
+            f"/etc/groupage/keys/{name}": f"groupage-keys-{name}" for name in ("shop", "catalog")
+        }
+        assert all(mounts[name]["readOnly"] for name in secrets)
 
 
 def test_the_guide_s_values_work(tmp_path: Path) -> None:

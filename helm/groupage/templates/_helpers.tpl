@@ -45,6 +45,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range $name, $_ := .Values.credentials.regions -}}
 {{- $_ := set (index $config.regions $name) "api_key_file" (printf "/etc/groupage/secrets/regions/%s" $name) -}}
 {{- end -}}
+{{- if .Values.credentials.encryption -}}
+{{- $_ := set $config "encryption" (dict "keys_dir" "/etc/groupage/keys") -}}
+{{- end -}}
 {{- $gather := $config.gather | default dict -}}
 {{- $_ := set $gather "spool_dir" "/spool" -}}
 {{- $_ := set $config "gather" $gather -}}

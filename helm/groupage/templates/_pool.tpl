@@ -95,6 +95,9 @@ spec:
             - {name: settings, mountPath: /etc/groupage/worker.yaml, subPath: worker.yaml, readOnly: true}
             - {name: secrets, mountPath: /etc/groupage/secrets, readOnly: true}
             - {name: spool, mountPath: /spool}
+            {{- range $place, $producer := keys .Values.credentials.encryption | sortAlpha }}
+            - {name: keys-{{ $place }}, mountPath: /etc/groupage/keys/{{ $producer }}, readOnly: true}
+            {{- end }}
       volumes:
         - name: settings
           configMap: {name: {{ include "groupage.fullname" . }}}
@@ -102,5 +105,10 @@ spec:
           {{- include "groupage.secretVolume" . | nindent 10 }}
         - name: spool
           emptyDir: {sizeLimit: {{ include "groupage.spoolSize" . }}}
+        # a volume each, so that a key added to a Secret arrives without an upgrade
+        {{- range $place, $producer := keys .Values.credentials.encryption | sortAlpha }}
+        - name: keys-{{ $place }}
+          secret: {secretName: {{ index $root.Values.credentials.encryption $producer }}, defaultMode: 0440}
+        {{- end }}
 {{- end }}
 {{- end -}}

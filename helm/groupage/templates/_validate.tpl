@@ -15,6 +15,9 @@
 {{- $found = append $found (printf "config.redis.%s: addresses of Redis are secrets; name a Secret in credentials.redis instead" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- if hasKey ($v.config.encryption | default dict) "keys_dir" -}}
+{{- $found = append $found "config.encryption.keys_dir: the chart mounts keys itself; name a Secret for each producer in credentials.encryption" -}}
+{{- end -}}
 {{- if hasKey ($v.config.gather | default dict) "spool_dir" -}}
 {{- $found = append $found "config.gather.spool_dir: the chart mounts the spool itself; set its size by spoolSize" -}}
 {{- end -}}
