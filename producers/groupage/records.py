@@ -92,8 +92,25 @@ async def cancel(
         redis.exceptions.RedisError: If Redis cannot be used.
     """
     check_id(id, producer)  # a ticket may come from anywhere
+    await take_back(redis, lane=lane, producer=producer, id=id, now_ms=now_ms, reply_ttl_ms=reply_ttl_ms)
+    return await read_reply(redis, lane=lane, producer=producer, id=id, ring=ring)
+
+
+async def take_back(
+    redis: Redis,
+    *,
+    lane: str,
+    producer: str,
+    id: str,  # noqa: A002 - as above
+    now_ms: int,
+    reply_ttl_ms: int,
+) -> None:
+    """Settle a request as cancelled, unless it is settled.
+
+    Raises:
+        redis.exceptions.RedisError: If Redis cannot be used.
+    """
     settlement = Settlement(producer, id, Status.CANCELLED, _CANCELLED)
     (code,) = await Scripts(redis).settle(lane, [settlement], now_ms=now_ms, reply_ttl_ms=reply_ttl_ms)
     if (client := listener_of(code)) is not None:
         await notify(redis, producer=producer, client=client, lane=lane, ids=[id])
-    return await read_reply(redis, lane=lane, producer=producer, id=id, ring=ring)

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from groupage import keys
 from groupage.contract import Status
+from groupage.encryption import MARK
 from groupage_worker.models import Move
 from groupage_worker.operator import main
 from groupage_worker.states import BatchState
@@ -118,6 +119,10 @@ async def test_bodies_are_shown_only_if_asked_and_allowed(
     allowed = Tool(write_settings(tmp_path, fleet.settings, redis_url, operator={"show_bodies": True}))
     assert CANARY in (await allowed(*words, "--body", "--json")).data["body"]
     assert CANARY not in (await allowed(*words)).out
+    (sealed,) = await fleet.submit(1, body=MARK + b"...")
+    answer = await allowed("request", sealed, "--producer", PRODUCER, "--body")
+    assert answer.status == 2
+    assert "it is encrypted" in answer.err
 
 
 async def test_a_request_is_followed_to_its_reply(fleet: Fleet, tool: Tool) -> None:

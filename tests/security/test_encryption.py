@@ -27,6 +27,7 @@ from groupage.testing import announce_lane
 from groupage_worker.configfile import load
 from groupage_worker.errors import ConfigurationError
 from groupage_worker.results import error_reply
+from groupage_worker.store.desk import Desk
 from groupage_worker.store.sealed import SealedRequestStore, request_store
 from tests.support.canary import everything_in
 from tests.support.clock import ManualClock
@@ -223,6 +224,20 @@ async def test_a_fleet_opens_bodies_for_the_file_only(
             for name in ("r00001", "r00002", "r00003")
         }
         assert [head.split(b"|")[1] for head in heads.values()] == [b"succeeded", b"failed", b"succeeded"]
+
+
+async def test_the_operator_needs_no_keys(redis: "Redis[bytes]", clock: ManualClock, rings: Path) -> None:
+    """Whoever has no keys can look a sealed request up, and cancel one whether it is sealed, settled or open."""
+    ring = KeyRing(rings / PRODUCER, PRODUCER)
+    async with running_fleet(redis, clock) as fleet:
+        seal_fleet(fleet, rings)
+        desk = Desk(control=redis, data=redis, batches=fleet.batches, clock=clock)
+        await fleet.submit(1, body=ring.seal("request", "r00001", b'{"messages":[]}'))
+        await fleet.settle_all()
+        await fleet.submit(1, body=ring.seal("request", "r00002", b'{"messages":[]}'))
+        assert [one.id async for one in desk.requests(LANE, PRODUCER)] == ["r00002"]
+        found = [await desk.cancel(LANE, PRODUCER, name, reply_ttl_s=60) for name in ("r00001", "r00002")]
+        assert [one.reply_status for one in found] == [Status.FAILED, Status.CANCELLED]
 
 
 async def test_what_redis_lost_comes_back_sealed(

@@ -137,8 +137,8 @@ async def _cancel_requests(args: Namespace, session: Session) -> int:
     )
     ttl_s = session.settings.lanes[lane].reply_ttl_s
     found = {one: await session.desk.cancel(lane, producer, one, reply_ttl_s=ttl_s) for one in ids}
-    n = sum(reply.status is Status.CANCELLED for reply in found.values())
-    result = {"requests": {one: reply.status.value for one, reply in found.items()}}
+    n = sum(status.reply_status is Status.CANCELLED for status in found.values())
+    result = {"requests": {one: status.reply_status for one, status in found.items()}}
     return _done(args, result, f"{n} are cancelled; {len(ids) - n} had another reply already")
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from groupage import codec, keys, records
-from groupage.contract import Reply, RequestStatus
+from groupage.contract import RequestStatus
 from groupage.scripts import load_script
 from groupage_worker.clock import Clock
 from groupage_worker.models import Batch
@@ -113,13 +113,13 @@ class Desk:
         """
         return await records.read_status(self._data, lane=lane, producer=producer, id=id)
 
-    async def cancel(self, lane: str, producer: str, id: str, *, reply_ttl_s: float) -> Reply:  # noqa: A002 - as above
-        """Settle a request as cancelled, unless it is settled; returns the reply that stands.
+    async def cancel(self, lane: str, producer: str, id: str, *, reply_ttl_s: float) -> RequestStatus:  # noqa: A002 - as above
+        """Settle a request as cancelled, unless it is settled; returns how it stands, without reading the reply.
 
         Raises:
             UnknownRequest: If there is neither an open request nor a reply of this id.
         """
-        return await records.cancel(
+        await records.take_back(
             self._data,
             lane=lane,
             producer=producer,
@@ -127,6 +127,7 @@ class Desk:
             now_ms=self._clock.now_ms(),
             reply_ttl_ms=round(reply_ttl_s * 1_000),
         )
+        return await self.status(lane, producer, id)
 
     async def drain(self, deployment: str, reason: str) -> None:
         """Keep new batches off a deployment until `resume`."""
