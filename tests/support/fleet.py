@@ -22,7 +22,7 @@ from groupage_worker.pipeline import Pipeline
 from groupage_worker.settings import Settings
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
-from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
+from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, NamedRequests, RequestStore
 from tests.support.canary import leaks
 from tests.support.clock import ManualClock
 from tests.support.requests import submit
@@ -104,6 +104,7 @@ class Fleet:
             settings=settings,
             batches=self.batches,
             requests=self.requests,
+            named=NamedRequests(redis),
             wheel=self.wheel,
             admission=self.admission,
             epochs=self.epochs,

@@ -73,6 +73,19 @@ def test_a_new_worker_is_live_but_not_ready(server):
     }
 
 
+def test_refused_settings_are_noted(server, health):
+    """A worker whose newest settings were refused works on with the earlier ones, and says so."""
+    make_ready(health)
+    health.refused(2)
+    status, body, _ = get(server, "/ready")
+    assert status == 200
+    assert json.loads(body)["notes"] == [
+        "the newest settings were refused for 2 problems; the log names them"
+    ]
+    health.refused(0)
+    assert "notes" not in json.loads(get(server, "/ready")[1])
+
+
 def test_ready(server, health):
     """A started worker whose servers answer is ready."""
     make_ready(health)

@@ -35,7 +35,12 @@ UNITS = ("seconds", "bytes", "tokens", "usd", "requests", "ratio", "lines")
 
 NAMES = {
     *("groupage_circuits_opened", "groupage_estimate_error_ratio"),
+    *("groupage_ladder_requests", "groupage_online_asks", "groupage_online_cost_usd"),
+    *("groupage_lane_late_waiting_requests", "groupage_lane_late_flying_requests"),
+    "groupage_deployment_slices",
+    "groupage_deployment_residence_seconds",
     *("groupage_batches_moved", "groupage_moves_dropped"),
+    *("groupage_settings_reloads", "groupage_settings_refused"),
     *("groupage_batch_lines", "groupage_batch_moves", "groupage_batches", "groupage_batches_closed"),
     *(
         "groupage_batches_opened",
@@ -83,7 +88,7 @@ NAMES = {
 """Every metric; dashboards and alerts may use these, a counter with `_total` behind."""
 
 LABELS = {
-    "target",
+    *("target", "rung"),
     *("lane", "deployment", "region", "state", "from_state", "to_state", "reason", "status", "op", "outcome"),
     *("error_code", "next", "phase", "direction", "kind", "where", "code", "role", "producer", "resource"),
 }
@@ -144,6 +149,10 @@ def touch_everything(metrics: Metrics) -> None:
     metrics.scheduler.circuit_opened("mini", "stalled")
     metrics.scheduler.batch_landed("mini", "maxi", "waiting")
     metrics.scheduler.move_dropped("mini", "waiting")
+    metrics.scheduler.settings_reloaded("applied")
+    metrics.scheduler.asked_online("chat", "mini", "unclear")
+    metrics.scheduler.online_cost("chat", "mini", 0.1)
+    metrics.scheduler.rung("chat", "send", "deadline_near", 2)
     metrics.scheduler.estimate_error("chat", "mini", 0.1)
     metrics.batch_opened("chat", "mini", "slice")
     metrics.claimed("chat", 5, 500)

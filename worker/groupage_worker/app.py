@@ -8,12 +8,13 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from groupage.connect import connect
-from groupage_worker import serverinfo
+from groupage_worker import configfile, serverinfo
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
@@ -32,12 +33,13 @@ from groupage_worker.health import READY_S, Health, HealthServer, LoopWatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.quota import usable_tokens
-from groupage_worker.settings import Settings
+from groupage_worker.reload import Reloader
+from groupage_worker.settings import RegionSettings, Settings
 from groupage_worker.snapshot import RegionSnapshot
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.spool import remove_abandoned
-from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, request_store
+from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, NamedRequests, request_store
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
 from groupage_worker.work import Work, kind_of
@@ -53,28 +55,31 @@ CLOCK_EVERY_S = 60.0
 SNAPSHOT_EVERY_S = 5.0
 BEAT_EVERY_S = 1.0
 MEMORY_EVERY_S = 2.0
+RELOAD_EVERY_S = 2.0
 
 
-def run(settings: Settings, work: Work = Work.ALL) -> int:
+def run(settings: Settings, work: Work = Work.ALL, *, path: Path | None = None) -> int:
     """Work until SIGTERM or SIGINT; returns the exit code.
 
     Args:
         settings: What this worker is told.
         work: Which steps it takes.
+        path: Where the settings come from; read again when it changes.
 
     Raises:
         ConfigurationError: If a Redis server is dangerous and `redis.allow_unsafe` is off.
         RedisError: If Redis cannot be reached at start.
     """
-    asyncio.run(App(settings, work).run())
+    asyncio.run(App(settings, work, path=path).run())
     return 0
 
 
 class App:
     """One worker process."""
 
-    def __init__(self, settings: Settings, work: Work = Work.ALL) -> None:
+    def __init__(self, settings: Settings, work: Work = Work.ALL, *, path: Path | None = None) -> None:
         self._settings = settings
+        self._path = path
         self._kind = work
         self._clock = SystemClock()
         self._metrics = Metrics(CollectorRegistry())
@@ -90,6 +95,7 @@ class App:
         servers: list[RedisClient] = [self._control] if is_one else [self._control, self._data]
         self._epochs = Epochs(servers, clock=self._clock)
         self._is_full: bool | None = None
+        self._context = self._make_context()
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -104,17 +110,25 @@ class App:
             health, self._metrics.registry, host=self._settings.health.host, port=self._settings.health.port
         )
         server.start()
-        azure = self._clients()
+        reloader = Reloader(
+            self._context,
+            load=functools.partial(configfile.load, self._path),
+            path=configfile.file_of(self._path),
+            make_client=self._client,
+            health=health,
+        )
+        loop.add_signal_handler(signal.SIGHUP, reloader.ask)
         try:
             removed = remove_abandoned(self._settings.gather.spool_dir, now_s=time.time())
             if removed:
                 log.info("app.spool_cleaned", file=removed)
             await self._check_servers()
             await self._measure_clock()
-            await announce_lanes(self._context(azure))
-            await self._work(azure, health, watch, port=server.port)
+            await announce_lanes(self._context)
+            await self._work(health, watch, reloader, port=server.port)
         finally:
-            for client in azure.values():
+            await reloader.aclose()
+            for client in self._context.azure.values():
                 await client.aclose()
             await self._data.aclose()
             await self._control.aclose()
@@ -127,13 +141,8 @@ class App:
         hard_end.daemon = True
         hard_end.start()
 
-    def _clients(self) -> dict[str, AzureClient]:
-        return {
-            name: AzureClient(
-                name, region, self._settings.http, clock=self._clock, on_call=self._metrics.call
-            )
-            for name, region in self._settings.regions.items()
-        }
+    def _client(self, name: str, region: RegionSettings) -> AzureClient:
+        return AzureClient(name, region, self._settings.http, clock=self._clock, on_call=self._metrics.call)
 
     async def _check_servers(self) -> None:
         """Refuse a server that may lose or evict keys."""
@@ -161,16 +170,15 @@ class App:
 
     def _limits(self) -> dict[str, int]:
         """Deployment -> tokens that may be reserved."""
-        margin = self._settings.gather.quota_margin_ratio
-        return {n: usable_tokens(d.enqueued_tokens, margin) for n, d in self._settings.deployments.items()}
+        settings = self._context.settings
+        margin = settings.gather.quota_margin_ratio
+        return {n: usable_tokens(d.enqueued_tokens, margin) for n, d in settings.deployments.items()}
 
-    async def _work(
-        self, azure: dict[str, AzureClient], health: Health, watch: LoopWatch, *, port: int
-    ) -> None:
+    async def _work(self, health: Health, watch: LoopWatch, reloader: Reloader, *, port: int) -> None:
         """Run steps until a stop is asked for; everything beside them runs as background tasks."""
         lease, metrics = self._settings.lease, self._metrics
         waker = Waker(arq_pool(self._settings.redis), self._clock)
-        pipeline = Pipeline(self._context(azure), waker.wake)
+        pipeline = Pipeline(self._context, waker.wake)
         await pipeline.beat()
         watchdog = Watchdog(self._batches, waker, self._clock, metrics)
         await watchdog.start_up()
@@ -184,6 +192,7 @@ class App:
                 health.keep_asking("data", self._data.ping),
                 health.keep_asking("control", self._control.ping),
                 self._every(BEAT_EVERY_S, pipeline.beat),
+                self._every(RELOAD_EVERY_S, reloader.look),
                 self._every(MEMORY_EVERY_S, self._guard_memory),
                 self._every(CLOCK_EVERY_S, self._measure_clock),
                 self._every(SNAPSHOT_EVERY_S, functools.partial(self._observe, collector)),
@@ -204,15 +213,16 @@ class App:
             await waker.close()
         log.info("app.stopped")
 
-    def _context(self, azure: dict[str, AzureClient]) -> Context:
+    def _make_context(self) -> Context:
         return Context(
             settings=self._settings,
             batches=self._batches,
             requests=self._requests,
+            named=NamedRequests(self._data),
             wheel=DeadlineWheel(self._data),
             admission=self._admission,
             epochs=self._epochs,
-            azure=azure,
+            azure={name: self._client(name, region) for name, region in self._settings.regions.items()},
             clock=self._clock,
             metrics=self._metrics,
         )
@@ -229,7 +239,7 @@ class App:
         is_full = ratio is not None and ratio >= self._settings.redis.memory_stop_ratio
         if is_full and not self._is_full:
             log.error("app.redis_nearly_full", used_ratio=ratio)
-        for lane in self._settings.lanes:
+        for lane in self._context.settings.lanes:
             if is_full:
                 await self._admission.refuse(lane, "redis_memory")
             elif self._is_full is not False:
@@ -237,7 +247,7 @@ class App:
         self._is_full = is_full
 
     async def _observe(self, collector: FleetCollector) -> None:
-        settings = self._settings
+        settings = self._context.settings
         has_expiry = settings.submit.expires_after_s is not None
         collector.update(
             await take_snapshot(
@@ -258,7 +268,7 @@ class App:
             )
         )
 
-    async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    async def _every(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
         """Act now and then; an error costs one turn and is counted."""
         while True:
             try:

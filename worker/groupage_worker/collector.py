@@ -16,11 +16,15 @@ _LANE_GAUGES = (
     ("open_bytes", "How large are the bodies of open requests, in the whole fleet?"),
     ("waiting_requests", "How many open requests are in no batch yet, in the whole fleet?"),
     ("waiting_tokens", "How many estimated tokens wait for a batch, in the whole fleet?"),
+    ("late_waiting_requests", "How many requests that wait will most likely miss their deadline?"),
+    ("late_flying_requests", "How many requests at the service will most likely miss their deadline?"),
     ("unbalanced_requests", "How many accepted requests are neither open nor settled?"),
 )
 _DEPLOYMENT_GAUGES = (
     ("limit_tokens", "How many enqueued tokens may the fleet reserve at this deployment?"),
     ("reserved_tokens", "How many enqueued tokens has the fleet reserved at this deployment?"),
+    ("slices", "Into how many batches is the quota cut, as learned?"),
+    ("residence_seconds", "How long is a batch at the service on average, as learned?"),
 )
 
 

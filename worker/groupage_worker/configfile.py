@@ -59,6 +59,13 @@ def load(path: Path | None = None, env: Mapping[str, str] | None = None) -> Sett
     return load_with_sources(path, env).settings
 
 
+def file_of(path: Path | None = None, env: Mapping[str, str] | None = None) -> Path | None:
+    """The settings file: the one given, else what GROUPAGE_CONFIG names, else none."""
+    env = os.environ if env is None else env
+    named = env.get(CONFIG_VARIABLE)
+    return Path(named) if path is None and named else path
+
+
 def load_with_sources(path: Path | None = None, env: Mapping[str, str] | None = None) -> Loaded:
     """Read and check the settings, and keep where each came from.
 
@@ -70,8 +77,7 @@ def load_with_sources(path: Path | None = None, env: Mapping[str, str] | None = 
         ConfigurationError: If they cannot work; it holds every problem.
     """
     env = os.environ if env is None else env
-    if path is None and env.get(CONFIG_VARIABLE):
-        path = Path(env[CONFIG_VARIABLE])
+    path = file_of(path, env)
     tree: dict[str, typing.Any] = {}
     origins: dict[problems.Path, str] = {}
     found: list[str] = []

@@ -114,17 +114,38 @@ def _lane_deployment_problems(
     here: str, lane: LaneSettings, settings: Settings, names: Declared
 ) -> Iterator[str]:
     """What is wrong with the deployments a lane lists."""
+    yield from _lane_online_problems(here, lane, settings, names)
     for name in dict.fromkeys(lane.deployments):
         if lane.deployments.count(name) > 1:
             yield f"{here}.deployments: lists {name} more than once"
         deployment = settings.deployments.get(name)
         if name not in names["deployments"]:
             yield f"{here}.deployments: there is no deployment {name}; {nearest(name, names['deployments'])}"
+        elif deployment is not None and deployment.kind == "online":
+            yield f"{here}.deployments: {name} answers single calls; name it as {here}.online"
         elif deployment is not None and not may_process(lane.zone, deployment.zone):
             yield (
                 f"{here}.deployments: {name} processes data in zone {deployment.zone}, but the lane is bound to "
                 f"{lane.zone}; list only deployments of zone {lane.zone}, or set the lane's zone to any"
             )
+
+
+def _lane_online_problems(
+    here: str, lane: LaneSettings, settings: Settings, names: Declared
+) -> Iterator[str]:
+    """What is wrong with the online deployment of a lane."""
+    name = lane.online
+    if name is None:
+        return
+    deployment = settings.deployments.get(name)
+    if name not in names["deployments"]:
+        yield f"{here}.online: there is no deployment {name}; {nearest(name, names['deployments'])}"
+    elif deployment is not None and deployment.kind != "online":
+        yield f"{here}.online: {name} takes batches; give a deployment of kind online"
+    elif deployment is not None and not may_process(lane.zone, deployment.zone):
+        yield (
+            f"{here}.online: {name} processes data in zone {deployment.zone}, but the lane is bound to {lane.zone}"
+        )
 
 
 def _lane_limit_problems(here: str, lane: LaneSettings, file_bytes_max: int) -> Iterator[str]:

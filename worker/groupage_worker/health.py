@@ -97,6 +97,7 @@ class Health:
         self._renewed_within_s = renewed_within_s
         self._is_started = False
         self._is_stopping = False
+        self._refused = 0
 
     def started(self) -> None:
         """Everything is built; work is taken."""
@@ -105,6 +106,16 @@ class Health:
     def stopping(self) -> None:
         """A stop was asked for; no new work is taken."""
         self._is_stopping = True
+
+    def refused(self, problems: int) -> None:
+        """Newer settings were refused for so many problems; 0: those in force are the newest."""
+        self._refused = problems
+
+    def notes(self) -> list[str]:
+        """What is wrong without keeping the worker from its work."""
+        if not self._refused:
+            return []
+        return [f"the newest settings were refused for {self._refused} problems; the log names them"]
 
     def answered(self, server: str) -> None:
         """A Redis server has just answered."""
@@ -233,7 +244,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _verdict(self, reasons: list[str]) -> None:
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-        self._send(status, json.dumps({"ok": not reasons, "reasons": reasons}).encode())
+        answer: dict[str, object] = {"ok": not reasons, "reasons": reasons}
+        if notes := self.health.notes():
+            answer["notes"] = notes
+        self._send(status, json.dumps(answer).encode())
 
     def _send(self, status: HTTPStatus, body: bytes, content_type: str = "application/json") -> None:
         self.send_response(status)

@@ -58,6 +58,7 @@ class Batch:
         moves: How often its requests were moved from one deployment to another.
         target: Deployment that its rest goes to, once the remote batch is cancelled; empty: it stays.
         move_reason: Why.
+        names: custom_ids that it is filled with, separated by blanks; empty: with whoever is next.
         epoch: Number of the Redis epoch in which it was last certain that the record knows what the service knows.
         terminal_at_ms: When the tracker saw the remote batch end; 0 before.
         wish: What a person asked for: `cancel` while it is submitted, `retry` or `drop` in quarantine.
@@ -84,6 +85,7 @@ class Batch:
     moves: int = 0
     target: str = ""
     move_reason: str = ""
+    names: str = ""
     file_bytes: int = 0
     opened_at_ms: int = 0
     state_at_ms: int = 0

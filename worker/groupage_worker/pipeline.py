@@ -15,12 +15,14 @@ from groupage_worker import poison
 from groupage_worker.errors import FenceLost, RegionUnavailable, Transient, WorkerError
 from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
+from groupage_worker.stages.answerer import Answerer
 from groupage_worker.stages.balancer import Balancer
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.deliverer import Deliverer
 from groupage_worker.stages.expirer import Expirer
 from groupage_worker.stages.gatherer import Gatherer
 from groupage_worker.stages.janitor import Janitor
+from groupage_worker.stages.ladder import Ladder
 from groupage_worker.stages.quarantine import Quarantine
 from groupage_worker.stages.recoverer import STEP as RECOVER
 from groupage_worker.stages.recoverer import Recoverer
@@ -34,6 +36,7 @@ from groupage_worker.states import HEAVY, BatchState
 log = structlog.get_logger("pipeline")
 
 Step = Callable[[Batch], Awaitable[Move]]
+Tick = Callable[[str], Awaitable[list[Batch]]]
 Wake = Callable[[str, bool, int], Awaitable[None]]
 """Wake up a step: its name, whether it is heavy, and when (Unix ms)."""
 
@@ -45,8 +48,7 @@ STRANGE_WAIT_S = 5.0
 
 CRASHED_WAIT_S = 5.0
 """Wait before a periodic step that crashed runs again."""
-
-PERIODS_S = {"balance": 15.0, "expire": 1.0, "sweep": 120.0, "recover": 1.0}
+PERIODS_S = {"balance": 15.0, "ladder": 5.0, "expire": 1.0, "sweep": 120.0, "recover": 1.0}
 """How often the periodic steps run; gathering has a setting of its own."""
 
 
@@ -58,12 +60,17 @@ class Pipeline:
         self._wake = wake
         submitter = Submitter(context)
         self._gatherer = Gatherer(context)
-        self._balancer = Balancer(context)
+        self._openers: Mapping[str, tuple[Tick, bool]] = {
+            "gather": (self._gatherer.tick, True),
+            "balance": (Balancer(context).tick, False),
+            "ladder": (Ladder(context).tick, True),
+        }
         self._expirer = Expirer(context)
         self._janitor = Janitor(context)
         self._recoverer = Recoverer(context)
         self._stages: Mapping[BatchState, Step] = {
             BatchState.CLAIMING: self._gatherer.step,
+            BatchState.ANSWERING: Answerer(context).step,
             BatchState.SEALED: submitter.seal_step,
             BatchState.UPLOADING: submitter.upload_step,
             BatchState.UPLOADED: submitter.wait_step,
@@ -88,7 +95,11 @@ class Pipeline:
         """Names of the steps that never end, for this configuration. All of them are light."""
         settings = self._context.settings
         return [
-            *(f"{kind}:{lane}" for lane in settings.lanes for kind in ("gather", "balance", "expire")),
+            *(
+                f"{kind}:{lane}"
+                for lane in settings.lanes
+                for kind in ("gather", "balance", "ladder", "expire")
+            ),
             *(f"sweep:{region}" for region in settings.regions),
         ]
 
@@ -267,27 +278,22 @@ class Pipeline:
         settings = self._context.settings
         if kind == "sweep":
             return name in settings.regions
+        if kind in self._openers:
+            return name in settings.lanes
         # deadlines of a lane that was taken out of the settings are still kept
-        return (
-            name in settings.lanes
-            if kind in {"gather", "balance"}
-            else kind == "expire" or f"{kind}:{name}" == RECOVER
-        )
+        return kind == "expire" or f"{kind}:{name}" == RECOVER
 
     async def _tick(self, kind: str, name: str) -> bool:
         """One turn of a periodic step; True if it is over for good."""
         context = self._context
-        is_frozen = context.epochs.is_frozen
+        if kind in self._openers and not context.epochs.is_frozen:
+            tick, is_heavy = self._openers[kind]
+            for batch in await tick(name):
+                await self._wake(batch.step, is_heavy, context.clock.now_ms())
         match kind:
-            case "gather" if not is_frozen:
-                for batch in await self._gatherer.tick(name):
-                    await self._wake(batch.step, True, context.clock.now_ms())
-            case "balance" if not is_frozen:
-                for batch in await self._balancer.tick(name):
-                    await self._wake(batch.step, False, context.clock.now_ms())
             case "expire":
                 await self._expirer.tick(name)
-            case "sweep" if not is_frozen:
+            case "sweep" if not context.epochs.is_frozen:
                 await self._janitor.sweep(name)
             case "recover":
                 return await self._recoverer.tick()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from groupage_worker.labels import code_label
 
@@ -42,6 +42,29 @@ class SchedulerMetrics:
             *("deployment", "reason"),
         )
 
+        self._asked = self._counter(
+            "online_asks_total",
+            "How did single calls to online deployments end?",
+            *("lane", "deployment", "outcome"),
+        )
+        self._online_cost = self._counter(
+            "online_cost_usd_total", "What did online answers cost?", *("lane", "deployment")
+        )
+        self._rungs = self._counter(
+            "ladder_requests_total",
+            "How often did a request stand on which rung of the deadline ladder, and why?",
+            *("lane", "rung", "reason"),
+        )
+
+        self._reloads = self._counter(
+            "settings_reloads_total", "How did reloads of the settings end?", "outcome"
+        )
+        self._settings_refused = Gauge(
+            "groupage_settings_refused",
+            "Are the newest settings refused, so that earlier ones are in force?",
+            registry=registry,
+        )
+
     def _counter(self, name: str, question: str, *labels: str) -> Counter:
         return Counter(f"groupage_{name}", question, labels, registry=self._registry)
 
@@ -65,3 +88,20 @@ class SchedulerMetrics:
     def move_dropped(self, deployment: str, reason: str) -> None:
         """A batch that was to be moved stays: it has begun, or ended, or its cancel was never obeyed."""
         self._moves_dropped.labels(deployment, code_label(reason)).inc()
+
+    def asked_online(self, lane: str, deployment: str, outcome: str) -> None:
+        """A single call ended: `answered`, `refused` or `unclear`; the last may have been paid for nothing."""
+        self._asked.labels(lane, deployment, outcome).inc()
+
+    def online_cost(self, lane: str, deployment: str, usd: float) -> None:
+        """An online answer was paid, US dollars."""
+        self._online_cost.labels(lane, deployment).inc(usd)
+
+    def rung(self, lane: str, rung: str, reason: str, n: int) -> None:
+        """`n` requests near their deadline stand on a rung; words of `scheduling.deadlines`."""
+        self._rungs.labels(lane, rung, reason).inc(n)
+
+    def settings_reloaded(self, outcome: str) -> None:
+        """The settings were read again: `applied`, `unchanged` or `refused`."""
+        self._reloads.labels(outcome).inc()
+        self._settings_refused.set(outcome == "refused")

@@ -25,3 +25,10 @@ class OperatorSettings(Group):
     show_bodies: bool = Field(
         False, description="Whether `groupage request --body` may show what a request says."
     )
+
+
+class HealthSettings(Group):
+    """The endpoint for probes and metrics."""
+
+    host: str = Field("127.0.0.1", description="0.0.0.0 in a container.")
+    port: int = Field(9464, ge=0, le=65_535, description="0: any free port.")

@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from groupage.contract import DEADLINE_S_MAX, LANE_PATTERN, Endpoint
 from groupage_worker.secretfile import read_secret
-from groupage_worker.settinggroup import EncryptionSettings, Group, OperatorSettings
+from groupage_worker.settinggroup import EncryptionSettings, Group, HealthSettings, OperatorSettings
 
 LINES_MAX = 99_999
 """Requests in one input file: 'under 100,000' (azure-batch.md 6.1, 2026-11-20)."""
@@ -114,9 +114,10 @@ class RegionSettings(Group):
 class DeploymentSettings(Group):
     """One batch deployment with its own enqueued-token quota."""
 
+    kind: Literal["batch", "online"] = Field("batch", description="online: it answers single calls.")
     region: Name = Field(description="Name of its region in `regions`.")
     model: str = Field(min_length=1, description="Deployment name at the service; goes into body.model.")
-    enqueued_tokens: Count = Field(description="Enqueued-token quota of the deployment.")
+    enqueued_tokens: Count = Field(description="Its enqueued-token quota; of an online one: tokens at once.")
     zone: Literal["global", "us", "eu"] = Field(
         "global", description="Where it may process data: its SKU's zone."
     )
@@ -131,6 +132,7 @@ class LaneSettings(Group):
     endpoint: Endpoint = Field(Endpoint.CHAT, description="/chat/completions or /v1/responses.")
     deployments: tuple[Name, ...] = Field(min_length=1, description="Deployments that may serve it.")
     zone: Literal["any", "us", "eu"] = Field("any", description="Data zone its requests are bound to.")
+    online: Name | None = Field(None, description="Online deployment for requests that would be late.")
     linger_s: float | None = Field(None, gt=0, description="Longest wait for company; null: as learned.")
     deadline_s: float = Field(
         172_800.0, gt=0, le=DEADLINE_S_MAX, description="Deadline of requests that name none."
@@ -250,13 +252,6 @@ class LogSettings(Group):
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else JSON."
     )
-
-
-class HealthSettings(Group):
-    """The endpoint for probes and metrics."""
-
-    host: str = Field("127.0.0.1", description="0.0.0.0 in a container.")
-    port: int = Field(9464, ge=0, le=65_535, description="0: any free port.")
 
 
 class Settings(BaseSettings):

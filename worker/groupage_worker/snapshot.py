@@ -21,6 +21,8 @@ class LaneSnapshot:
         submitted_total: Requests ever accepted.
         settled: Requests ever settled, by status.
         unbalanced_requests: Accepted, but neither open nor settled; anything but 0 is a bug or a loss.
+        late_waiting_requests: Requests that wait and will most likely be late, as the ladder last predicted.
+        late_flying_requests: The same of those at the service; never too few.
         producers: Open requests of the producers that wait, the largest ones by name, the rest as `other`.
     """
 
@@ -33,6 +35,8 @@ class LaneSnapshot:
     submitted_total: int = 0
     settled: Mapping[Status, int] = dataclasses.field(default_factory=dict)
     unbalanced_requests: int = 0
+    late_waiting_requests: int = 0
+    late_flying_requests: int = 0
     producers: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -59,6 +63,8 @@ class DeploymentSnapshot:
         is_paused: Whether it gets no new batch for the time being.
         is_open_circuit: Whether failures there keep new work away, but for a probe.
         estimates: Lane -> what was learned of its estimates there.
+        slices: A batch takes the limit / slices, as learned.
+        residence_seconds: Mean time of a batch there, as learned; 0 before.
         reported_tokens: Enqueued tokens as the service said at the last create; None before. Sources disagree whether
             it counts the whole deployment or one file (azure-batch.md 1.4, 2026-11-20).
         reported_limit_tokens: Its quota as the service said then.
@@ -69,6 +75,8 @@ class DeploymentSnapshot:
     is_paused: bool = False
     is_open_circuit: bool = False
     estimates: Mapping[str, EstimateSnapshot] = dataclasses.field(default_factory=dict)
+    slices: int = 0
+    residence_seconds: float = 0.0
     reported_tokens: int | None = None
     reported_limit_tokens: int | None = None
 

@@ -12,6 +12,8 @@ class BatchState(StrEnum):
 
     CLAIMING = "claiming"
     """Requests are being taken into the manifest."""
+    ANSWERING = "answering"
+    """Each request is asked by itself, through an online deployment."""
     SEALED = "sealed"
     """The manifest is closed; the input file is not yet sent."""
     UPLOADING = "uploading"
@@ -60,7 +62,8 @@ TERMINAL: Final = frozenset(
 
 _S = BatchState
 LEGAL: Final[dict[BatchState, frozenset[BatchState]]] = {
-    _S.CLAIMING: frozenset({_S.CLAIMING, _S.SEALED, _S.CLOSED, _S.ADOPTING}),
+    _S.ANSWERING: frozenset({_S.ANSWERING, _S.CLEANING}),
+    _S.CLAIMING: frozenset({_S.CLAIMING, _S.ANSWERING, _S.SEALED, _S.CLOSED, _S.ADOPTING}),
     _S.SEALED: frozenset({_S.SEALED, _S.UPLOADING, _S.RESOLVING, _S.REQUEUEING, _S.ADOPTING}),
     _S.UPLOADING: frozenset(
         {
@@ -97,6 +100,7 @@ LEGAL: Final[dict[BatchState, frozenset[BatchState]]] = {
 HEAVY: Final = frozenset(
     {
         _S.CLAIMING,
+        _S.ANSWERING,
         _S.SEALED,
         _S.UPLOADING,
         _S.ADOPTING,

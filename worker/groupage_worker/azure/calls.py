@@ -231,7 +231,7 @@ class Caller:
     async def _check(self, op: Op, response: httpx.Response) -> None:
         """Raise unless the answer is a 2xx in the encoding asked for."""
         if not response.is_success:
-            body = await _body(response, ERROR_BYTES_MAX)
+            body = await read_body(response, ERROR_BYTES_MAX)
             raise classify(
                 op,
                 response.status_code,
@@ -245,7 +245,7 @@ class Caller:
 
     async def _answer(self, op: Op, response: httpx.Response) -> Answer:
         await self._check(op, response)
-        body = await _body(response, ANSWER_BYTES_MAX)
+        body = await read_body(response, ANSWER_BYTES_MAX)
         if len(body) > ANSWER_BYTES_MAX:
             raise unreadable(op, response.status_code, response.headers, b"", retry_after_max_s=0)
         return Answer(headers=response.headers, body=body)
@@ -280,7 +280,7 @@ class Caller:
                 raise Transient(f"content: broke off after {taken_bytes} bytes", code="truncated") from error
 
 
-async def _body(response: httpx.Response, bytes_max: int) -> bytes:
+async def read_body(response: httpx.Response, bytes_max: int) -> bytes:
     """The body, or so much of it that it is more than `bytes_max`."""
     body = bytearray()
     async for chunk in response.aiter_raw():

@@ -12,10 +12,11 @@ import structlog
 
 from groupage.contract import Endpoint
 from groupage_worker.azure.auth import credential_of
-from groupage_worker.azure.calls import Answer, Caller
+from groupage_worker.azure.calls import Answer
 from groupage_worker.azure.dialect import dialect_of
 from groupage_worker.azure.faults import Op
 from groupage_worker.azure.multipart import MultipartFile
+from groupage_worker.azure.online import OnlineCaller
 from groupage_worker.azure.records import CallRecord, Recording
 from groupage_worker.azure.scalars import text
 from groupage_worker.azure.wire import (
@@ -72,7 +73,7 @@ class AzureClient:
     ) -> None:
         self._name = name
         self._dialect = dialect_of(name, region)
-        self._calls = Caller(
+        self._calls = self.online = OnlineCaller(
             dialect=self._dialect,
             credential=credential_of(name, region, clock, self._dialect.base),
             http=http,

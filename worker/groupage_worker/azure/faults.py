@@ -38,6 +38,7 @@ class Op(StrEnum):
     GET_BATCH = "get_batch"
     CANCEL = "cancel"
     LIST_BATCHES = "list_batches"
+    ONLINE = "online"
 
 
 NAMES_AN_OBJECT: Final = frozenset({Op.GET_FILE, Op.DELETE_FILE, Op.CONTENT, Op.GET_BATCH, Op.CANCEL})

@@ -148,7 +148,7 @@ def _run(args: argparse.Namespace) -> int:
     for note in loaded.notes:
         log.warning("cli.settings_note", note=note)
     try:
-        return app.run(loaded.settings, Work(args.only))
+        return app.run(loaded.settings, Work(args.only), path=args.config)
     except (RedisError, OSError) as error:
         # a server that is away, or a port that is taken: no news for a traceback, but whatever runs us tries again
         log.critical("cli.stopped", exc_info=error)

@@ -1,6 +1,9 @@
 """One file a stage, one shape: `await step(...)` takes a batch (or a lane) and says where it goes next.
 
     gatherer   lanes -> batches (claiming)
+    answerer   answering: one by one through an online deployment
+    ladder     deadlines that are near -> batches by name
+    balancer   batches that go from one deployment to another
     submitter  sealed -> uploading -> uploaded -> creating -> submitted
     resolver   resolving: a create that was unclear
     tracker    submitted -> the remote batch is terminal

@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-from collections.abc import Mapping
 
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import Clock
@@ -11,24 +10,26 @@ from groupage_worker.models import Batch
 from groupage_worker.quota import next_pause, usable_tokens
 from groupage_worker.results import Origin
 from groupage_worker.settings import DeploymentSettings, LaneSettings, Settings
-from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
+from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, NamedRequests, RequestStore
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Context:
     """The worker's parts, by role.
 
     Attributes:
+        settings: Those in force; a reload replaces them as a whole (`reload`).
         azure: Region name -> client.
     """
 
     settings: Settings
     batches: BatchStore
     requests: RequestStore
+    named: NamedRequests
     wheel: DeadlineWheel
     admission: Admission
     epochs: Epochs
-    azure: Mapping[str, AzureClient]
+    azure: dict[str, AzureClient]
     clock: Clock
     metrics: Metrics
 
@@ -62,7 +63,7 @@ class Context:
             finished_at_ms=batch.terminal_at_ms,
             input_usd=deployment.input_usd,
             output_usd=deployment.output_usd,
-            online_price_ratio=deployment.online_price_ratio,
+            online_price_ratio=deployment.online_price_ratio if deployment.kind == "batch" else 1.0,
         )
 
     async def pause(self, deployment: str, *, reason: str, first_s: float) -> float:

@@ -141,7 +141,7 @@ class Gatherer:
                 state=BatchState.CLAIMING, fields={"intent_at_ms": context.clock.now_ms()}, reason="opened"
             )
         if batch.runs == 1:
-            await self._fill(batch)
+            await (self._take_named(batch) if batch.names else self._fill(batch))
         lines, tokens, _bytes = await context.requests.seal(batch.lane, batch.id)
         if lines == 0:
             await context.requests.forget(batch.lane, batch.id)
@@ -150,12 +150,25 @@ class Gatherer:
             )
         context.metrics.claimed(batch.lane, lines, tokens)
         context.metrics.batch_sealed(batch.lane, lines=lines)
+        is_online = context.deployment(batch).kind == "online"
         deadline = await context.requests.earliest_deadline(batch.lane, batch.id)
         return Move(
-            state=BatchState.SEALED,
-            fields={"lines": lines, "tokens": tokens, "deadline_at_ms": deadline},
+            state=BatchState.ANSWERING if is_online else BatchState.SEALED,
+            fields={"lines": lines, "tokens": tokens, "deadline_at_ms": deadline, "names": ""},
             reservation=math.ceil(batch.reserve_tokens * tokens / batch.tokens),
             reason="sealed",
+        )
+
+    async def _take_named(self, batch: Batch) -> None:
+        """Claim the requests that the batch was opened for."""
+        context, endpoint = self._context, self._context.lane(batch).endpoint
+        url, model = context.client(batch).line_url(endpoint), context.deployment(batch).model
+        await context.named.claim(
+            batch.lane,
+            batch.id,
+            batch.names.split(),
+            line_overhead=line_overhead(url=url, model=model),
+            line_tokens=sight.line_tokens(context, batch.lane),
         )
 
     async def _fill(self, batch: Batch) -> None:

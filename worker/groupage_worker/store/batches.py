@@ -62,6 +62,7 @@ class BatchStore:
             "tokens": batch.tokens or tokens,
             "reserve_tokens": tokens,
             "is_urgent": batch.is_urgent,
+            "names": batch.names,
             "epoch": batch.epoch,
         }
         opened, _reserved = await self._open(

@@ -23,6 +23,7 @@ from groupage_worker.store.admission import memory_of
 from groupage_worker.store.batches import BatchStore
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.denials import denials_of
+from groupage_worker.store.deployments import DeploymentState
 from groupage_worker.store.requests import RequestStore
 
 PAGE = 500
@@ -75,21 +76,7 @@ async def take_snapshot(
             for lane, deadline_s in lanes.items()
         },
         deployments={
-            name: DeploymentSnapshot(
-                limit_tokens=limits[name],
-                reserved_tokens=state.reserved_tokens,
-                is_paused=state.is_paused(now),
-                is_open_circuit=state.known.admission(now) is not Admission.ALL,
-                estimates={
-                    lane: EstimateSnapshot(
-                        factor_ratio=known.factor, margin_ratio=known.margin_ratio(state.open_attempts)
-                    )
-                    for lane, known in state.known.factors.items()
-                    if lane in lanes
-                },
-                reported_tokens=reported[name][0],
-                reported_limit_tokens=reported[name][1],
-            )
+            name: _deployment(state, limits[name], reported[name], lanes=lanes, now_ms=now)
             for name, state in states.items()
         },
         regions={name: dataclasses.replace(region, files=files[name]) for name, region in regions.items()},
@@ -100,6 +87,35 @@ async def take_snapshot(
             for kind, n in (await denials_of(server)).items()
         },
         batches=await _states(control, batches, now),
+    )
+
+
+def _deployment(
+    state: DeploymentState,
+    limit: int,
+    reported: tuple[int | None, int | None],
+    *,
+    lanes: Mapping[str, float],
+    now_ms: int,
+) -> DeploymentSnapshot:
+    known = state.known
+    has_learned = known.learned.batches > 0
+    return DeploymentSnapshot(
+        limit_tokens=known.shared.limit_tokens(limit, now_ms),
+        reserved_tokens=state.reserved_tokens,
+        is_paused=state.is_paused(now_ms),
+        is_open_circuit=known.admission(now_ms) is not Admission.ALL,
+        estimates={
+            lane: EstimateSnapshot(
+                factor_ratio=factor.factor, margin_ratio=factor.margin_ratio(state.open_attempts)
+            )
+            for lane, factor in known.factors.items()
+            if lane in lanes
+        },
+        slices=known.learned.slices if has_learned else 0,
+        residence_seconds=known.learned.residence_s if has_learned else 0.0,
+        reported_tokens=reported[0],
+        reported_limit_tokens=reported[1],
     )
 
 
@@ -117,6 +133,8 @@ def _lane(load: LaneLoad, now_ms: int, *, deadline_s: float, producers: Mapping[
         submitted_total=submitted,
         settled={status: counters.get(f"settled:{status}", 0) for status in Status},
         unbalanced_requests=submitted - still_open - counters.get("settled_total", 0),
+        late_waiting_requests=counters.get("late_waiting", 0),
+        late_flying_requests=counters.get("late_flying", 0),
         producers=producers,
     )
 

@@ -1,0 +1,35 @@
+"""Requests by name: those that cannot wait for their turn, and how often one was asked online; on the data server."""
+
+from collections.abc import Sequence
+
+from groupage import keys
+from groupage.scripts import load_script
+from groupage_worker.store.client import RedisClient
+from groupage_worker.store.requests import MANIFEST_TTL_MS
+
+
+class NamedRequests:
+    """Claims by name, and intents to ask."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        self._claim = load_script("groupage_worker", "claim_named")
+
+    async def claim(
+        self, lane: str, batch: str, custom_ids: Sequence[str], *, line_overhead: int, line_tokens: int
+    ) -> int:
+        """Take what of these still waits into a batch; returns how many."""
+        args: list[str | int] = [keys.lane_prefix(lane), MANIFEST_TTL_MS, line_overhead, line_tokens]
+        for name in custom_ids:
+            producer, _, request = name.partition(":")
+            args += (producer, request)
+        return int(await self._claim(self._redis, [keys.load(lane), keys.manifest(lane, batch)], args))
+
+    async def intend(self, lane: str, batch: str, custom_id: bytes, *, by: int = 1) -> int:
+        """Note that a request is about to be asked; with -1 that it was not. Returns the notes so far."""
+        return int(await self._redis.hincrby(keys.manifest(lane, batch), f"#asked:{custom_id.decode()}", by))
+
+    async def predict(self, lane: str, **misses: int) -> None:
+        """Keep how many requests will most likely be late: `waiting`, `flying`."""
+        fields = {f"late_{where}": n for where, n in misses.items()}
+        await self._redis.hset(keys.load(lane), mapping=fields)
