@@ -123,7 +123,7 @@ def test_inside_the_image(engine: Engine, folder: Path) -> None:
     assert found["writable"] == ["/spool"]
     assert found["build_tools"] == found["pip"] == found["caches"] == []
     assert found["bytecode"] == found["sources"] > 0
-    assert {"groupage-emulator", "groupage-worker"} <= set(found["commands"])
+    assert {"groupage", "groupage-emulator", "groupage-worker"} <= set(found["commands"])
 
 
 def test_what_the_image_says_of_itself(engine: Engine) -> None:
