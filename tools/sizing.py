@@ -49,6 +49,7 @@ async def memory_of_requests(body_bytes: int) -> tuple[float, float, float]:
             waiting = await _used_bytes(redis) - empty
             store = RequestStore(redis, clock=clock)
             batch, taken = "sizing-batch", 0
+            await store.open(LANE, batch)
             while taken < REQUESTS:
                 claim = await store.claim(
                     LANE,
@@ -61,6 +62,8 @@ async def memory_of_requests(body_bytes: int) -> tuple[float, float, float]:
                     line_overhead=150,
                     weights={},
                 )
+                if not claim.requests:
+                    raise SystemExit(f"a claim took nothing: {claim.stopped}")
                 taken += claim.requests
             claimed = await _used_bytes(redis) - empty
             await store.seal(LANE, batch)

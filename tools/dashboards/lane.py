@@ -62,6 +62,13 @@ SLOW: Final = Row(
         ),
         Panel(
             unit="short",
+            alarm_at=1,
+            title="Waiting requests that will be late",
+            about="As the scheduler predicts from each request's deadline and from what it learned of the deployments.",
+            queries=[Query(_fleet("groupage_lane_late_waiting_requests"), "{{lane}}")],
+        ),
+        Panel(
+            unit="short",
             stacked=True,
             title="Where the batches are",
             about="Open batches of the lane by state. submitted is at the service; everything else is us.",
