@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.speed.measure import REPETITIONS, Report, as_json, as_text
 
-NAMES = ("intake", "gather", "deliver", "transfer", "waiters", "memory", "start")
+NAMES = ("intake", "gather", "deliver", "transfer", "waiters", "memory", "growth", "start")
 
 
 def main() -> int:

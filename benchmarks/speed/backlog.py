@@ -13,14 +13,20 @@ PAGE = 256
 TTL_MS = 700_000_000
 
 
-def fill(url: str, bodies: Sequence[bytes], *, batch: str | None = None) -> list[str]:
-    """Put requests into the empty lane, waiting, or claimed into a batch.
+def fill(url: str, bodies: Sequence[bytes], *, batch: str | None = None, first: int = 0) -> list[str]:
+    """Put requests into the lane, waiting, or claimed into a batch.
+
+    Args:
+        url: The server's.
+        bodies: Their bodies.
+        batch: Whose they are; None for requests that wait.
+        first: Number of the first one, where others are there already.
 
     Returns:
         Their ids, in order.
     """
     now_ms = time.time_ns() // 1_000_000
-    names = [f"{index:032x}" for index in range(len(bodies))]
+    names = [f"{first + index:032x}" for index in range(len(bodies))]
     redis = RawRedis(url)
     prefix = keys.request(rig.LANE, rig.PRODUCER, "").encode()
     tokens = tokens_of(bodies)
@@ -66,16 +72,18 @@ def _owed(name: str, body: bytes, now_ms: int) -> tuple[bytes, bytes]:
 def _count(redis: RawRedis, bodies: Sequence[bytes], tokens: int, batch: str | None) -> None:
     """The counters that go with it."""
     n, size = b"%d" % len(bodies), b"%d" % sum(map(len, bodies))
-    opened = [b"open_requests", n, b"open_bytes", size, b"open_tokens", b"%d" % tokens, b"submitted_total", n]
-    redis.run(b"HSET", keys.producer_load(rig.LANE, rig.PRODUCER).encode(), *opened)
+    opened = {b"open_requests": n, b"open_bytes": size, b"open_tokens": b"%d" % tokens, b"submitted_total": n}
+    for field, amount in opened.items():
+        redis.run(b"HINCRBY", keys.producer_load(rig.LANE, rig.PRODUCER).encode(), field, amount)
     if batch is None:
-        opened += [b"waiting_requests:n", n, b"waiting_tokens:n", b"%d" % tokens]
+        opened |= {b"waiting_requests:n": n, b"waiting_tokens:n": b"%d" % tokens}
         redis.run(b"ZADD", keys.ready(rig.LANE, "n").encode(), b"0", rig.PRODUCER.encode())
     else:
         manifest = keys.manifest(rig.LANE, batch).encode()
         line_bytes = b"%d" % (sum(map(len, bodies)) + 150 * len(bodies))
         redis.run(b"HSET", manifest, b"#tokens", b"%d" % tokens, b"#bytes", line_bytes, b"#sealed", b"1")
-    redis.run(b"HSET", keys.load(rig.LANE).encode(), *opened)
+    for field, amount in opened.items():
+        redis.run(b"HINCRBY", keys.load(rig.LANE).encode(), field, amount)
 
 
 def compact_bodies(n: int, **options: int) -> list[bytes]:

@@ -51,6 +51,11 @@ def run(*, repetitions: int, scale: float) -> Report:
 
 async def _submit_many(meter: Meter, url: str, bodies: Sequence[dict[str, Any]]) -> None:
     await rig.empty(url)
+    await submit_into(meter, url, bodies)
+
+
+async def submit_into(meter: Meter, url: str, bodies: Sequence[dict[str, Any]]) -> None:
+    """Submit with one `submit_many` into a lane as it is."""
     async with rig.worker(url), Producer(url, name=rig.PRODUCER, lane=rig.LANE) as producer:
         await producer.lanes()
         with meter:
