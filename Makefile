@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXTRAS := worker emulator encryption dev
 
 .DEFAULT_GOAL := help
-.PHONY: image chart security alerts dashboards help setup demo simulate test chaos-short chaos lint types contracts base-install check lock clean
+.PHONY: image chart security alerts dashboards help setup demo simulate test chaos-short chaos bench bench-guard lint types contracts base-install check lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ chaos-short: $(READY) ## Crash sweep, seeded simulation, storm of real processes
 
 chaos: $(READY) ## The long form, for hours (ARGS="--help" for knobs)
 	$(BIN)/python -m tests.chaos --docs docs/reliability.md $(ARGS)
+
+bench: $(READY) ## Measure speed and memory against ceilings (ARGS="intake --quick" to choose)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
+
+bench-guard: $(READY) ## Fail if a recorded speed ratio fell (ARGS=--record to record)
+	$(BIN)/python -m benchmarks.speed.guard $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	$(BIN)/ruff check .

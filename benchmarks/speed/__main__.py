@@ -12,7 +12,18 @@ from typing import Any
 
 from benchmarks.speed.measure import REPETITIONS, Report, as_json, as_text
 
-NAMES = ("intake", "gather", "deliver", "transfer", "waiters", "memory", "growth", "start")
+NAMES = (
+    "intake",
+    "gather",
+    "deliver",
+    "transfer",
+    "waiters",
+    "memory",
+    "growth",
+    "start",
+    "stall",
+    "pipeline",
+)
 
 
 def main() -> int:

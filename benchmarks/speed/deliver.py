@@ -63,7 +63,7 @@ def run(*, repetitions: int, scale: float) -> Report:
     return report
 
 
-class _Memory:
+class Memory:
     """A service whose files are in memory."""
 
     def __init__(self, data: bytes) -> None:
@@ -88,7 +88,7 @@ async def _product(meter: Meter, url: str, bodies: Sequence[bytes], data: bytes)
     await rig.empty(url)
     fill(url, bodies, batch=BATCH)
     async with rig.worker(url) as real:
-        context = dataclasses.replace(real, azure={"one": _Memory(data)})
+        context = dataclasses.replace(real, azure={"one": Memory(data)})
         batch = rig.batch_of(BATCH, state=BatchState.DELIVERING, remote_status="completed")
         delivery = Delivery(context, batch)
         with meter:

@@ -20,9 +20,6 @@ from groupage import keys
 from groupage.codec import body_of
 from groupage.connect import connect, disconnect
 from groupage_worker.jsonl import line_frame, splice_line
-from groupage_worker.models import Batch
-from groupage_worker.stages.gatherer import Gatherer
-from groupage_worker.stages.spool import spooled
 
 PAGE = 256
 BATCH = "0000000000000000000a"
@@ -55,15 +52,11 @@ async def _product(meter: Meter, url: str, bodies: Sequence[bytes], folder: Path
     async with rig.worker(url, settings) as context:
         fill(url, bodies)
         share = -(-tokens_of(bodies) // batches)
-        gatherer = Gatherer(context)
-
-        async def one(batch: Batch) -> int:
-            await gatherer.step(batch)
-            async with spooled(context, batch) as file:
-                return file.lines
-
         with meter:
-            jobs = (one(rig.batch_of(f"{BATCH}{index}", tokens=share + 512)) for index in range(batches))
+            jobs = (
+                rig.gather(context, rig.batch_of(f"{BATCH}{index}", tokens=2 * share))
+                for index in range(batches)
+            )
             meter.units = sum(await asyncio.gather(*jobs))
     if meter.units != len(bodies):
         raise AssertionError(f"{meter.units} lines of {len(bodies)}")

@@ -12,8 +12,6 @@ from benchmarks.speed.measure import Figure, Meter, Report
 from redis.asyncio import Redis
 
 from groupage.connect import connect, disconnect
-from groupage_worker.stages.gatherer import Gatherer
-from groupage_worker.stages.spool import spooled
 
 SIZES = (10_000, 100_000, 1_000_000, 5_000_000)
 WORK = 5_000
@@ -55,9 +53,7 @@ async def _costs(url: str, pid: int) -> dict[str, float]:
     async with rig.worker(url) as context:
         batch = rig.batch_of(secrets.token_hex(8), tokens=WORK * (BODY_BYTES // 4))
         with gather:
-            await Gatherer(context).step(batch)
-            async with spooled(context, batch) as file:
-                gather.units = file.lines
+            gather.units = await rig.gather(context, batch)
     return {
         stage: (meter.client_s + meter.server_s) / meter.units * 1e6
         for stage, meter in (("submit", submit), ("gather", gather))

@@ -143,11 +143,12 @@ class Report:
             at_least: Target.
             of: `wall` compares rates; `cpu` the processor time of both sides, which other work on the machine
                 moves less.
-            guards: Whether the regression guard watches it.
+            guards: Whether the regression guard watches it; it watches processor time only, which other work on
+                the machine moves least.
         """
         pairs = list(zip(self.samples[over], self.samples[under], strict=True))
         values = [a.rate / b.rate if of == "wall" else b.cpu_us / a.cpu_us for a, b in pairs]
-        self.figures.append(Figure(f"{name}, {of}", values, at_least=at_least, guards=guards))
+        self.figures.append(Figure(f"{name}, {of}", values, at_least=at_least, guards=guards and of == "cpu"))
 
 
 def compare(report: Report, ways: Sequence[Way], *, repetitions: int, server_pid: int | None) -> Report:

@@ -17,7 +17,6 @@ from benchmarks.speed.measure import Figure, Report
 from benchmarks.speed.transfer import client_of, service_of
 
 from groupage_worker.stages.delivery import Delivery
-from groupage_worker.stages.gatherer import Gatherer
 from groupage_worker.stages.spool import spooled
 from groupage_worker.states import BatchState
 
@@ -84,21 +83,16 @@ async def _work(mode: str, context, client, content: Path) -> None:
         await delivery.read("file-1")
         assert delivery.tally.delivered == len(await _lines(content))
     else:
-        gatherer = Gatherer(context)
         share = context.settings.gather.lines_max * 512 // FLEET
-        await asyncio.gather(*(_one(gatherer, context, index, share) for index in range(FLEET)))
+        lines = await asyncio.gather(
+            *(rig.gather(context, rig.batch_of(f"{BATCH}{i:02d}", tokens=share)) for i in range(FLEET))
+        )
+        assert sum(lines) > 0
 
 
 async def _lines(content: Path) -> range:
     with content.open("rb") as file:
         return range(sum(1 for _ in file))
-
-
-async def _one(gatherer: Gatherer, context, index: int, tokens: int) -> None:
-    batch = rig.batch_of(f"{BATCH}{index:02d}", tokens=tokens)
-    await gatherer.step(batch)
-    async with spooled(context, batch):
-        pass
 
 
 def _status(field: str) -> int:

@@ -1,6 +1,7 @@
 """What benchmarks of the worker need: a server, settings of one deployment, and a context that talks to nobody."""
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -21,6 +22,8 @@ from groupage_worker.models import Batch
 from groupage_worker.settings import Settings
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
+from groupage_worker.stages.gatherer import Gatherer
+from groupage_worker.stages.spool import spooled
 from groupage_worker.states import BatchState
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
 
@@ -103,6 +106,15 @@ def batch_of(
 ) -> Batch:
     """A record as `begin` finds it."""
     return Batch(id=name, lane=LANE, deployment=DEPLOYMENT, state=state, fence=1, tokens=tokens, **fields)
+
+
+async def gather(context: Context, batch: Batch) -> int:
+    """Claim, seal and spool a batch as the steps of a worker do; returns its lines."""
+    gatherer = Gatherer(context)
+    await gatherer.step(batch)
+    await gatherer.step(dataclasses.replace(batch, intent_at_ms=context.clock.now_ms()))
+    async with spooled(context, batch) as file:
+        return file.lines
 
 
 def custom_id(name: str) -> str:

@@ -1,6 +1,7 @@
 """Requests of this process that are accepted and whose reply it has not seen yet."""
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
@@ -31,7 +32,8 @@ class Held:
     def __init__(self, bytes_max: int = RESUBMIT_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._items: dict[Key, Item] = {}
+        # not a plain dict: finding its first entry passes over all that were removed before it
+        self._items: OrderedDict[Key, Item] = OrderedDict()
         self.dropped = 0
 
     def __len__(self) -> int:
