@@ -49,7 +49,7 @@ async def _round(url: str, folder: Path) -> float:
         settings = folder / "worker.yaml"
         settings.write_text(yaml.safe_dump(_settings(url, region.base_url, region.key)))
         worker = crew.start("worker", ["groupage_worker", "run", "--config", str(settings)])
-        await wait_for(worker, lambda: worker.says("app.ready"), WAIT_S, "did not get ready")
+        await wait_for(worker, lambda: worker.says("recoverer.unfrozen"), WAIT_S, "did not look around")
         async with Producer(url, name=rig.PRODUCER, lane=rig.LANE) as producer:
             bodies = workload.bodies(REQUESTS, size=500)
             started_s = time.perf_counter()
