@@ -52,7 +52,7 @@ def run(*, repetitions: int, scale: float) -> Report:
     with rig.server() as server:
         url = server.url
         ways = [
-            Way("deliver", "product", lambda m: _product(m, url, bodies, data)),
+            Way("deliver", "product", lambda m: product(m, url, bodies, data)),
             Way("raw decode, SET", "ceiling", lambda m: _raw(m, url, data)),
             Way("json, SET one by one", "baseline", lambda m: _naive(m, url, lines[: n // 4])),
         ]
@@ -84,7 +84,8 @@ def pieces(data: bytes) -> list[bytes]:
     return [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
 
 
-async def _product(meter: Meter, url: str, bodies: Sequence[bytes], data: bytes) -> None:
+async def product(meter: Meter, url: str, bodies: Sequence[bytes], data: bytes) -> None:
+    """Deliver an output file; every line must become a reply."""
     await rig.empty(url)
     fill(url, bodies, batch=BATCH)
     async with rig.worker(url) as real:

@@ -25,7 +25,7 @@ from groupage_worker.stages.context import Context
 from groupage_worker.stages.gatherer import Gatherer
 from groupage_worker.stages.spool import spooled
 from groupage_worker.states import BatchState
-from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, RequestStore
+from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, NamedRequests, RequestStore
 
 LANE = "chat"
 PRODUCER = "bench"
@@ -78,6 +78,7 @@ async def worker(url: str, settings: Settings | None = None) -> AsyncIterator[Co
         settings=settings,
         batches=BatchStore(redis, clock=clock, closed_s=settings.retention.closed_s),
         requests=RequestStore(redis, clock=clock),
+        named=NamedRequests(redis),
         wheel=DeadlineWheel(redis),
         admission=Admission(redis, clock=clock),
         epochs=Epochs([redis], clock=clock),
