@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 from tests.support.clock import ManualClock
 from tests.support.fleet import LANE, Fleet, assert_settled_once, emulator_config, running_fleet
 
+from groupage import keys
 from groupage.contract import Priority
 from groupage_emulator import Rule, journal
 from groupage_emulator.config import Tokens
@@ -132,3 +133,25 @@ async def test_urgent_requests_go_in_batches_of_their_own(fleet: Fleet) -> None:
     opened = await fleet.open_batches()
     assert sorted((batch.is_urgent, batch.lines) for batch in opened) == [(0, 3), (1, 2)]
     assert all(batch.deadline_at_ms for batch in opened)
+
+
+async def test_a_reservation_of_nobody_is_given_back(fleet: Fleet) -> None:
+    """A sweep releases what no open batch answers for, counts it, and leaves the others and the rest of moves alone."""
+    await fleet.submit(3)
+    await fleet.run_until(lambda: in_state(fleet, BatchState.SUBMITTED))
+    (batch,) = await open_batches(fleet, BatchState.SUBMITTED)
+    other = next(name for name in fleet.settings.deployments if name != batch.deployment)
+    assert await fleet.batches.moves.wish(batch, other, tokens=100, limit=50_000, reason="waiting")
+    await fleet.redis.hset(
+        keys.quota(batch.deployment), mapping={"0123456789abcdef:1": 700, f"{batch.id}:9": 50}
+    )
+    for region in fleet.settings.regions:
+        await fleet.pipeline.run(f"sweep:{region}", heavy=False)
+        await fleet.batches.reschedule(f"sweep:{region}", heavy=False, at_ms=fleet.clock.now_ms())
+        await fleet.pipeline.run(f"sweep:{region}", heavy=False)
+    assert list(await fleet.batches.reservations(batch.deployment)) == [batch.reservation]
+    assert list(await fleet.batches.reservations(other)) == [f"{batch.id}-1:1"]
+    labels = {"deployment": batch.deployment, "kind": "orphaned"}
+    registry = fleet.metrics.registry
+    assert registry.get_sample_value("groupage_quota_drift_tokens_total", labels) == 750
+    await fleet.settle_all()

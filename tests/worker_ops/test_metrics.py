@@ -40,6 +40,7 @@ NAMES = {
     "groupage_deployment_slices",
     "groupage_deployment_residence_seconds",
     *("groupage_batches_moved", "groupage_moves_dropped"),
+    "groupage_quota_drift_tokens",
     *("groupage_settings_reloads", "groupage_settings_refused"),
     *("groupage_batch_lines", "groupage_batch_moves", "groupage_batches", "groupage_batches_closed"),
     *(
@@ -149,6 +150,7 @@ def touch_everything(metrics: Metrics) -> None:
     metrics.scheduler.circuit_opened("mini", "stalled")
     metrics.scheduler.batch_landed("mini", "maxi", "waiting")
     metrics.scheduler.move_dropped("mini", "waiting")
+    metrics.scheduler.drift("mini", "orphaned", 5)
     metrics.scheduler.settings_reloaded("applied")
     metrics.scheduler.asked_online("chat", "mini", "unclear")
     metrics.scheduler.online_cost("chat", "mini", 0.1)

@@ -42,6 +42,9 @@ class SchedulerMetrics:
             *("deployment", "reason"),
         )
 
+        self._deadlines_and_settings()
+
+    def _deadlines_and_settings(self) -> None:
         self._asked = self._counter(
             "online_asks_total",
             "How did single calls to online deployments end?",
@@ -56,13 +59,18 @@ class SchedulerMetrics:
             *("lane", "rung", "reason"),
         )
 
+        self._drift = self._counter(
+            "quota_drift_tokens_total",
+            "How many tokens did the ledger hold for nobody, or not hold although the service did?",
+            *("deployment", "kind"),
+        )
         self._reloads = self._counter(
             "settings_reloads_total", "How did reloads of the settings end?", "outcome"
         )
         self._settings_refused = Gauge(
             "groupage_settings_refused",
             "Are the newest settings refused, so that earlier ones are in force?",
-            registry=registry,
+            registry=self._registry,
         )
 
     def _counter(self, name: str, question: str, *labels: str) -> Counter:
@@ -105,3 +113,7 @@ class SchedulerMetrics:
         """The settings were read again: `applied`, `unchanged` or `refused`."""
         self._reloads.labels(outcome).inc()
         self._settings_refused.set(outcome == "refused")
+
+    def drift(self, deployment: str, kind: str, tokens: int) -> None:
+        """A sweep found that ledger and service differ: `orphaned` (given back) or `unreserved`."""
+        self._drift.labels(deployment, kind).inc(tokens)

@@ -11,6 +11,7 @@ from groupage_worker.models import Batch
 from groupage_worker.operator import show
 from groupage_worker.operator.session import Session, check_deployment
 from groupage_worker.quota import usable_tokens
+from groupage_worker.scheduling.circuit import Admission
 from groupage_worker.store.deployments import DeploymentState
 
 BAR_CHARS = 20
@@ -84,6 +85,9 @@ async def _lane(session: Session, name: str, now_ms: int) -> dict[str, Any]:
         "waiting_tokens": sum(one.tokens for one in load.waiting.values()),
         "oldest_waiting_age_s": (now_ms - oldest) / 1000 if oldest else 0.0,
         "open_bytes": count("open_bytes", 0),
+        # as the ladder last predicted
+        "late_waiting_requests": count("late_waiting", 0),
+        "late_flying_requests": count("late_flying", 0),
         "submitted_total": count("submitted_total", 0),
         "settled": {
             key.removeprefix("settled:"): n
@@ -114,6 +118,9 @@ def deployment_row(session: Session, name: str, state: DeploymentState) -> dict[
         row |= {"state": "drained", "reason": state.drain_reason, "since_ms": state.drained_at_ms}
     elif state.paused_until_ms > now:
         row |= {"state": "paused", "reason": state.reason, "until_ms": state.paused_until_ms}
+    elif state.known.admission(now) is not Admission.ALL:
+        circuit = state.known.circuit
+        row |= {"state": "suspect", "reason": circuit.reason, "until_ms": circuit.until_ms}
     return row
 
 
@@ -153,6 +160,9 @@ def render(seen: dict[str, Any]) -> Iterator[str]:
             for name, lane in seen["lanes"].items()
         ],
     )
+    for name, lane in seen["lanes"].items():
+        if late := lane["late_waiting_requests"] + lane["late_flying_requests"]:
+            yield f"lane {name}: {late:,} requests will most likely miss their deadline"
     yield ""
     yield from _deployments(seen["deployments"])
     yield ""

@@ -32,6 +32,7 @@ class MoveStore:
         self._clock = clock
         self._move = load_script("groupage_worker", "move_batch")
         self._land = load_script("groupage_worker", "land_batch")
+        self._release = load_script("groupage_worker", "release_orphan")
 
     async def holders(self, attempts: Iterable[str]) -> list[Batch]:
         """The records behind reservations, the oldest first; those that are gone or unreadable are left out."""
@@ -107,5 +108,17 @@ class MoveStore:
                     *(rest.reservation, rest.reserve_tokens, limit, rest.step, now),
                     *(part for pair in record.items() for part in pair),
                 ],
+            )
+        )
+
+    async def release_orphan(self, deployment: str, attempt: str) -> int:
+        """Give back a reservation for which nobody answers any more; returns its tokens, 0 if somebody does."""
+        name, _, number = attempt.rpartition(":")
+        parent = name.rpartition("-")[0] or name
+        return int(
+            await self._release(
+                self._redis,
+                [keys.batch(name), keys.quota(deployment), keys.batch(parent)],
+                [attempt, number],
             )
         )
