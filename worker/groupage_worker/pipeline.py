@@ -17,6 +17,7 @@ from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages.answerer import Answerer
 from groupage_worker.stages.balancer import Balancer
+from groupage_worker.stages.bookkeeper import Bookkeeper
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.deliverer import Deliverer
 from groupage_worker.stages.expirer import Expirer
@@ -36,16 +37,13 @@ from groupage_worker.states import HEAVY, BatchState
 log = structlog.get_logger("pipeline")
 
 Step = Callable[[Batch], Awaitable[Move]]
-Tick = Callable[[str], Awaitable[list[Batch]]]
 Wake = Callable[[str, bool, int], Awaitable[None]]
 """Wake up a step: its name, whether it is heavy, and when (Unix ms)."""
 
 EARLY_MS = 20
 """A step may run this much before it is due, so that clocks that differ by a little do not make it wait again."""
-
 STRANGE_WAIT_S = 5.0
 """A batch that this worker's settings do not know is left to others for so long."""
-
 CRASHED_WAIT_S = 5.0
 """Wait before a periodic step that crashed runs again."""
 PERIODS_S = {"balance": 15.0, "ladder": 5.0, "expire": 1.0, "sweep": 120.0, "recover": 1.0}
@@ -60,13 +58,14 @@ class Pipeline:
         self._wake = wake
         submitter = Submitter(context)
         self._gatherer = Gatherer(context)
-        self._openers: Mapping[str, tuple[Tick, bool]] = {
+        self._openers = {
             "gather": (self._gatherer.tick, True),
             "balance": (Balancer(context).tick, False),
             "ladder": (Ladder(context).tick, True),
         }
         self._expirer = Expirer(context)
         self._janitor = Janitor(context)
+        self._bookkeeper = Bookkeeper(context)
         self._recoverer = Recoverer(context)
         self._stages: Mapping[BatchState, Step] = {
             BatchState.CLAIMING: self._gatherer.step,
@@ -156,9 +155,7 @@ class Pipeline:
             if batch.state is BatchState.CLOSED or (batch.state in HEAVY) is not heavy:
                 return None
             if not self._is_known(batch):
-                log.error(
-                    "pipeline.not_in_settings", batch=batch.id, lane=batch.lane, deployment=batch.deployment
-                )
+                log.error("pipeline.not_in_settings", batch=batch.id, deployment=batch.deployment)
                 return await self._leave_to_others(batch.step, heavy=heavy)
             move = self._spare(batch) or await self._act(batch)
             try:
@@ -295,6 +292,7 @@ class Pipeline:
                 await self._expirer.tick(name)
             case "sweep" if not context.epochs.is_frozen:
                 await self._janitor.sweep(name)
+                await self._bookkeeper.tick(name)
             case "recover":
                 return await self._recoverer.tick()
         return False
