@@ -73,6 +73,7 @@ FINDERS: dict[str, list[str]] = {
         "2",
     ],
     "simulation": ["-m", "tests.chaos.simulation", "--seeds", "150", "--stop"],
+    "time travel": [*_PYTEST, "tests/integration/test_time_travel.py"],
 }
 
 _LUA, _STAGES = "worker/groupage_worker/lua", "worker/groupage_worker/stages"
@@ -131,7 +132,16 @@ MUTATIONS = (
     Mutation("a submit is on the deadline wheel", _SUBMIT, "      names[#names + 1] = producer .. ':' .. id\n", ""),
     Mutation("admission stops at the lane's bound", _SUBMIT, "math.min(max_open - open, my_max_open - my_open)", "my_max_open - my_open"),
     Mutation("a claimed request is marked", f"{_LUA}/claim.lua", "      redis.call('SETRANGE', key, 0, 'c')\n", ""),
-    Mutation("a sealed manifest takes no claims", f"{_LUA}/claim.lua", "if redis.call('HEXISTS', manifest, '#sealed') == 1 then", "if false then"),
+    Mutation("a sealed manifest takes no claims", f"{_LUA}/claim.lua", "if is[2] or not is[1] then", "if not is[1] then"),
+    Mutation("a manifest that is not open takes no claims", f"{_LUA}/claim.lua", "if is[2] or not is[1] then", "if is[2] then", ("time travel",)),
+    Mutation("a step stays due while its batch has a record", f"{_LUA}/unschedule.lua", "if redis.call('EXISTS', batch) == 1 then", "if false then", ("time travel",)),
+    Mutation(
+        "a batch of the lost history is believed only with its file",
+        f"{_STAGES}/resolver.py",
+        "if batch.epoch != context.epochs.number:",
+        "if False:",
+        ("time travel",),
+    ),
     Mutation("a claim keeps to the tokens reserved", f"{_LUA}/claim.lua", "if tokens + t > max_tokens or bytes", "if bytes"),
     Mutation(
         "a stale queue entry is no request",

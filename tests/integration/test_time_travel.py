@@ -1,5 +1,6 @@
 """Redis goes back in time, or forgets everything, while the service goes on: nothing is lost or paid twice."""
 
+import dataclasses
 import os
 import random
 
@@ -216,7 +217,8 @@ async def test_lanes_and_deadlines_come_back_after_a_total_loss(fleet: Fleet) ->
     assert {i: r.status for i, r in (await fleet.replies()).items()} == dict.fromkeys(ids, Status.EXPIRED)
 
 
-async def test_what_the_file_never_held_goes_back_to_the_lane(fleet: Fleet) -> None:
+@pytest.mark.parametrize("looks_first", ["recoverer", "resolver"])
+async def test_what_the_file_never_held_goes_back_to_the_lane(fleet: Fleet, looks_first: str) -> None:
     """A request that only the older Redis counts to a batch is not failed for missing in its results."""
     ids = await fleet.submit(6)
     await reach(fleet, BatchState.SUBMITTED)
@@ -236,10 +238,15 @@ async def test_what_the_file_never_held_goes_back_to_the_lane(fleet: Fleet) -> N
     )
     assert claim.requests == 1
     await fleet.requests.split(LANE, "other", batch.id, [f"{PRODUCER}:{extra}".encode()])
-    await fleet.redis.hset(keys.batch(batch.id), mapping={"state": "uploaded", "remote_id": ""})
-    await fleet.batches.reschedule(batch.step, heavy=False, at_ms=fleet.clock.now_ms() + 3_600_000)
-    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
-    await recover(fleet)
+    if looks_first == "recoverer":
+        await fleet.redis.hset(keys.batch(batch.id), mapping={"state": "uploaded", "remote_id": ""})
+        await fleet.batches.reschedule(batch.step, heavy=False, at_ms=fleet.clock.now_ms() + 3_600_000)
+        await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+        await recover(fleet)
+    else:
+        before = {"state": "resolving", "remote_id": "", "epoch": batch.epoch - 1}
+        await fleet.redis.hset(keys.batch(batch.id), mapping=before)
+        await fleet.batches.reschedule(batch.step, heavy=False, at_ms=fleet.clock.now_ms())
     await assert_answered_once(fleet, [*ids, extra])
     assert (await fleet.replies())[extra].attempts == 0
 
@@ -261,6 +268,21 @@ async def test_a_claim_that_slept_through_a_loss_takes_nothing(fleet: Fleet) -> 
     with pytest.raises(FenceLost):
         await fleet.batches.commit(asleep, move)
     await assert_answered_once(fleet, ids)
+
+
+async def test_an_adopted_batch_takes_no_claims(fleet: Fleet) -> None:
+    """A worker that still fills a batch of the lost history finds it closed, because its file was sent long ago."""
+    ids = await fleet.submit(3)
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    await fleet.redis.flushall()
+    await recover(fleet)
+    await fleet.requests.open(LANE, batch.id)
+    more = await fleet.submit(2)
+    held = dataclasses.replace(batch, runs=1, tokens=1_000)
+    await fleet.pipeline._gatherer._fill(held)
+    assert len(await fleet.requests.owed(LANE, batch.id)) == len(ids)
+    await assert_answered_once(fleet, [*ids, *more])
 
 
 async def test_a_batch_that_is_adopted_stays_due(fleet: Fleet) -> None:

@@ -15,6 +15,7 @@ from groupage_worker import poison
 from groupage_worker.errors import FenceLost, RegionUnavailable, Transient, WorkerError
 from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
+from groupage_worker.stages.adopter import Adopter
 from groupage_worker.stages.answerer import Answerer
 from groupage_worker.stages.balancer import Balancer
 from groupage_worker.stages.bookkeeper import Bookkeeper
@@ -75,7 +76,7 @@ class Pipeline:
             BatchState.UPLOADED: submitter.wait_step,
             BatchState.CREATING: submitter.create_step,
             BatchState.RESOLVING: Resolver(context).step,
-            BatchState.ADOPTING: self._recoverer.step,
+            BatchState.ADOPTING: Adopter(context).step,
             BatchState.SUBMITTED: Tracker(context).step,
             BatchState.DELIVERING: Deliverer(context).step,
             BatchState.SPLITTING: Splitter(context).step,
@@ -291,7 +292,8 @@ class Pipeline:
             case "expire":
                 await self._expirer.tick(name)
             case "sweep" if not context.epochs.is_frozen:
-                await self._janitor.sweep(name)
+                if await self._janitor.sweep(name):
+                    await self._recoverer.look_at(name)
                 await self._bookkeeper.tick(name)
             case "recover":
                 return await self._recoverer.tick()

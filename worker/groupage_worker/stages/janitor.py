@@ -59,16 +59,21 @@ class Janitor:
         )
         return Move(state=BatchState.CLOSED, reservation=RELEASE, reason="closed")
 
-    async def sweep(self, region: str) -> int:
-        """Look through what one region has of ours: late duplicates and orphan files; returns how many it ended."""
-        return await self._sweep_batches(region) + await self._sweep_files(region)
+    async def sweep(self, region: str) -> bool:
+        """Look through what one region has of ours, and end late duplicates and orphan files.
 
-    async def _sweep_batches(self, region: str) -> int:
+        Returns:
+            Whether there are files without a record: Redis forgot them, and `recoverer` could not look here then.
+        """
+        await self._sweep_batches(region)
+        return await self._sweep_files(region)
+
+    async def _sweep_batches(self, region: str) -> None:
         """Cancel remote batches of ours that no record follows: a create that came to light late.
 
         A batch without a record is left alone: that may mean that Redis forgot, and `recoverer` adopts it.
         """
-        context, ended = self._context, 0
+        context = self._context
         oldest_ms = context.clock.now_ms() - DUPLICATES_MS
         async for remote in context.azure[region].list_batches():
             owner = owner_of_batch(context.settings.cluster, remote.metadata)
@@ -77,35 +82,31 @@ class Janitor:
             batch = await context.batches.read(owner.batch)
             if batch is None or batch.remote_id == remote.id or not _is_passed(batch, owner):
                 continue
-            ended += await self._end_duplicate(region, batch, remote)
-        return ended
+            await self._end_duplicate(region, batch, remote)
 
-    async def _end_duplicate(self, region: str, batch: Batch, remote: RemoteBatch) -> int:
-        """Cancel one, or delete what it has left once it ended; 1 if something was done."""
+    async def _end_duplicate(self, region: str, batch: Batch, remote: RemoteBatch) -> None:
+        """Cancel one, or delete what it has left once it ended."""
         client, metrics = self._context.azure[region], self._context.metrics
         if remote.status not in TERMINAL:
             if remote.status is RemoteStatus.CANCELLING:
-                return 0
+                return
             log.error(
                 "janitor.duplicate_batch", batch=batch.id, remote=remote.id, deployment=batch.deployment
             )
             metrics.duplicate_batch(batch.deployment)
             await client.cancel_batch(remote.id)
-            return 1
-        done = 0
+            return
         for kind, file_id in (("output_file", remote.output_file_id), ("error_file", remote.error_file_id)):
             if file_id and await client.delete_file(file_id):
                 metrics.remote_deleted(kind)
-                done = 1
-        return done
 
-    async def _sweep_files(self, region: str) -> int:
+    async def _sweep_files(self, region: str) -> bool:
         """Delete input files of ours in one region that no open batch uses.
 
         A file is left alone while its batch is open, while it is younger than the grace time, and when its batch
-        has no record: that may mean that Redis forgot, and then the file is all that is left of the requests.
+        has no record: that means that Redis forgot, and then the file is all that is left of the requests.
         """
-        context, deleted, held = self._context, 0, 0
+        context, deleted, held, has_strays = self._context, 0, 0, False
         grace_ms = int(context.settings.retention.remote_grace_s * 1000)
         now = context.clock.now_ms()
         async for file in context.azure[region].list_files():
@@ -117,6 +118,7 @@ class Janitor:
             batch = await context.batches.read(owner.batch)
             if batch is None:
                 context.metrics.worker_error("janitor", "file_without_record")
+                has_strays = True
                 continue
             is_used = batch.state is not BatchState.CLOSED and (
                 batch.input_file_id == file.id or owner.attempt >= batch.attempt
@@ -125,7 +127,7 @@ class Janitor:
                 deleted += 1
                 context.metrics.remote_deleted("input_file")
         await context.batches.note_files(region, held - deleted)
-        return deleted
+        return has_strays
 
 
 def _is_passed(batch: Batch, owner: Owner) -> bool:

@@ -7,14 +7,13 @@ gathered, created or deleted at the service.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import structlog
 
 from groupage_worker.azure.wire import RemoteBatch, RemoteFile
 from groupage_worker.errors import NotFound, WorkerError
-from groupage_worker.jsonl import LineSplitter, line_frame, unsplice_line
-from groupage_worker.models import RELEASE, Batch, Move, Regained
+from groupage_worker.jsonl import LineSplitter, line_frame
+from groupage_worker.models import Batch, Move
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
@@ -25,9 +24,8 @@ log = structlog.get_logger("recoverer")
 
 STEP = "recover:fleet"
 
-PAGE = 256
 BYTES_PER_TOKEN = 4
-"""Estimate for bodies that come back from a file: the count that their producer gave is lost."""
+"""Estimate of a file's tokens before it is read."""
 
 
 class Recoverer:
@@ -39,15 +37,15 @@ class Recoverer:
     async def tick(self) -> bool:
         """Look at every region; True once the freeze is over.
 
-        A region that does not answer is waited for `recover_wait_s`; then the fleet goes on without it, and its
-        deployments stay paused.
+        A region that does not answer is waited for `recover_wait_s`; then the fleet goes on without it, its
+        deployments stay paused, and the next sweep looks again.
         """
         context = self._context
         if not context.epochs.is_frozen:
             return True
         # a server that forgot requests may have forgotten the lanes as well
         await announce_lanes(context)
-        results = await asyncio.gather(*(self._look_at(region) for region in context.azure))
+        results = await asyncio.gather(*(self.look_at(region) for region in context.azure))
         away = [region for region, is_done in zip(context.azure, results, strict=True) if not is_done]
         waited_s = (context.clock.now_ms() - context.epochs.frozen_at_ms) / 1000
         if away and waited_s < context.settings.retention.recover_wait_s:
@@ -64,9 +62,13 @@ class Recoverer:
         log.warning("recoverer.unfrozen", reason=reason, seconds=waited_s)
         return True
 
-    async def _look_at(self, region: str) -> bool:
-        """Adopt what one region has of ours; False if the region cannot be asked."""
+    async def look_at(self, region: str) -> bool:
+        """Adopt what one region has of ours and no record knows; False if it cannot be asked, or hides some of it.
+
+        A record precedes every upload and outlives its files, so this is safe at any time.
+        """
         context = self._context
+        is_whole = True
         client, cluster = context.azure[region], context.settings.cluster
         try:
             files = {f.id: f async for f in client.list_files() if owner_of_file(cluster, f.name or "")}
@@ -79,12 +81,12 @@ class Recoverer:
                 used.add(remote.input_file_id or "")
                 await self._match(region, remote, owner, files.get(remote.input_file_id or ""))
             for file in files.values():
-                if file.id not in used:
-                    await self._match_file(region, file)
+                if file.id not in used and not await self._match_file(region, file):
+                    is_whole = False
         except WorkerError as error:
             log.warning("recoverer.region_away", region=region, code=error.code)
             return False
-        return True
+        return is_whole
 
     async def _match(self, region: str, remote: RemoteBatch, owner: Owner, file: RemoteFile | None) -> None:
         """Compare one remote batch with its record."""
@@ -125,21 +127,25 @@ class Recoverer:
         context = self._context
         lane = remote.metadata.get("groupage_lane", "")
         deployment = remote.metadata.get("groupage_deployment", "")
-        settings = context.settings
-        known = settings.deployments.get(deployment)
-        if lane not in settings.lanes or known is None or known.region != region:
+        known = context.settings.deployments.get(deployment)
+        if lane not in context.settings.lanes or known is None or known.region != region:
             log.error("recoverer.unknown_owner", remote=remote.id, lane=lane, deployment=deployment)
             context.metrics.worker_error("recoverer", "not_in_settings")
             return
         await self._write_record(owner, lane, deployment, file, remote)
 
-    async def _match_file(self, region: str, file: RemoteFile) -> None:
-        """Take an input file back that neither a record nor a remote batch knows."""
+    async def _match_file(self, region: str, file: RemoteFile) -> bool:
+        """Take an input file back that neither a record nor a remote batch knows; False if it cannot be read now."""
         context = self._context
         owner = owner_of_file(context.settings.cluster, file.name or "")
         if owner is None or await context.batches.read(owner.batch) is not None:
-            return
-        first = await self._first_line(region, file)
+            return True
+        try:
+            first = await self._first_line(region, file)
+        except NotFound:
+            # listed and yet not there: one file must not keep the others from being looked at
+            log.warning("recoverer.file_hidden", region=region, file=file.id)
+            return False
         for lane_name, lane in context.settings.lanes.items():
             url = context.azure[region].line_url(lane.endpoint)
             for name in lane.deployments:
@@ -147,9 +153,10 @@ class Recoverer:
                 frame = line_frame(url=url, model=deployment.model)[1]
                 if deployment.region == region and frame in first:
                     await self._write_record(owner, lane_name, name, file, None)
-                    return
+                    return True
         log.error("recoverer.unknown_owner", file=file.id)
         context.metrics.worker_error("recoverer", "not_in_settings")
+        return True
 
     async def _first_line(self, region: str, file: RemoteFile) -> bytes:
         splitter = LineSplitter()
@@ -212,81 +219,3 @@ class Recoverer:
                 await context.requests.forget(lane, name)
                 if requeued:
                     log.warning("recoverer.reclaimed", batch=name, lane=lane, requests=requeued)
-
-    async def step(self, batch: Batch) -> Move:
-        """adopting: regain the requests of one batch from its input file, then follow it like any other."""
-        context = self._context
-        counts = [0, 0, 0, 0]
-        lines = tokens = 0
-        in_file: set[bytes] = set()
-        try:
-            async for page in self._pages(batch):
-                lines += len(page)
-                in_file.update(line.custom_id for line in page)
-                tokens += sum(line.tokens for line in page)
-                done = await context.requests.restore(
-                    batch.lane, batch.id, page, deadline_s=context.lane(batch).deadline_s
-                )
-                counts = [total + n for total, n in zip(counts, done, strict=True)]
-        except NotFound:
-            log.error("recoverer.input_gone", batch=batch.id)  # noqa: TRY400 - the traceback says nothing
-            context.metrics.worker_error("recoverer", "file_gone")
-            in_file.update(await context.requests.owed(batch.lane, batch.id))
-        await self._release_strangers(batch, in_file)
-        restored, taken, elsewhere, settled = counts
-        log.warning(
-            "recoverer.requests_regained",
-            batch=batch.id,
-            lane=batch.lane,
-            restored=restored,
-            taken=taken,
-            elsewhere=elsewhere,
-            settled=settled,
-        )
-        fields: dict[str, str | int] = {"lines": lines, "tokens": tokens, "epoch": context.epochs.number}
-        if batch.remote_id:
-            return Move(state=BatchState.SUBMITTED, fields=fields, reservation=tokens, reason="adopted")
-        if lines == 0:
-            return Move(
-                state=BatchState.CLEANING, fields={"outcome": "empty"}, reservation=RELEASE, reason="empty"
-            )
-        # an upload without a create, as far as anyone can see yet
-        fields |= {"intent_at_ms": context.clock.now_ms(), "looks": 0, "fenced_at_ms": 0}
-        return Move(state=BatchState.RESOLVING, fields=fields, reason="adopted")
-
-    async def _release_strangers(self, batch: Batch, in_file: set[bytes]) -> None:
-        """Give back what the manifest holds and the file never did: in the lost history it had left the batch."""
-        context = self._context
-        owed = await context.requests.owed(batch.lane, batch.id)
-        strangers = [name for name in owed if name not in in_file]
-        for start in range(0, len(strangers), PAGE):
-            page = strangers[start : start + PAGE]
-            requeued = await context.requests.requeue(batch.lane, batch.id, page, attempts=0)
-            context.metrics.requeued(batch.lane, "lagged", requeued)
-
-    async def _pages(self, batch: Batch) -> AsyncIterator[list[Regained]]:
-        """The requests of an input file, a page at a time."""
-        model = self._context.deployment(batch).model
-        splitter = LineSplitter()
-        page: list[Regained] = []
-        async with self._context.client(batch).content(batch.input_file_id) as chunks:
-            async for chunk in chunks:
-                for line in splitter.feed(chunk):
-                    parts = unsplice_line(line, model=model)
-                    if parts is None:
-                        self._context.metrics.worker_error("recoverer", "strange_line")
-                        continue
-                    name, body = parts
-                    page.append(
-                        Regained(
-                            custom_id=name,
-                            body=body,
-                            tokens=max(1, len(body) // BYTES_PER_TOKEN),
-                            line_bytes=len(line) + 1,
-                        )
-                    )
-                    if len(page) == PAGE:
-                        yield page
-                        page = []
-        if page:
-            yield page

@@ -103,14 +103,14 @@ class Resolver:
                 await context.client(batch).cancel_batch(remote.id)
         log.info("resolver.batch_adopted", batch=batch.id, attempt=batch.attempt, remote=keep.id)
         context.metrics.resolved("adopted")
-        return Move(
-            state=BatchState.SUBMITTED,
-            fields={
-                "remote_id": keep.id,
-                "remote_status": keep.raw_status,
-                "submitted_at_ms": keep.created_at_ms or context.clock.now_ms(),
-                "fenced_at_ms": 0,
-                "epoch": context.epochs.number,
-            },
-            reason="adopted",
-        )
+        fields: dict[str, str | int] = {
+            "remote_id": keep.id,
+            "remote_status": keep.raw_status,
+            "submitted_at_ms": keep.created_at_ms or context.clock.now_ms(),
+            "fenced_at_ms": 0,
+        }
+        if batch.epoch != context.epochs.number:
+            # the remote batch is of the history that was lost: only its file knows which requests are in it
+            fields["input_file_id"] = keep.input_file_id or batch.input_file_id
+            return Move(state=BatchState.ADOPTING, fields=fields, reason="earlier_epoch")
+        return Move(state=BatchState.SUBMITTED, fields=fields, reason="adopted")
