@@ -42,6 +42,10 @@ FINDERS: dict[str, list[str]] = {
             for name in ("deliver", "gather_and_submit", "recovery", "hardening")
         ),
     ],
+    "scheduling": [
+        *_PYTEST,
+        *(f"tests/integration/test_scheduling_{name}.py" for name in ("moves", "deadlines", "quota")),
+    ],
     "sweep lines": [
         "-m",
         "tests.chaos.sweep",
@@ -268,6 +272,41 @@ MUTATIONS = (
         "if header and header.deadline_at_ms <= now",
         "if False",
         ("stages", "sweep lines"),
+    ),
+    Mutation(
+        "the room for a moved batch keeps the target's limit",
+        f"{_LUA}/move_batch.lua",
+        "if reserved > tonumber(ARGV[3]) then",
+        "if false then",
+        ("scripts", "scheduling"),
+    ),
+    Mutation(
+        "a wish to move takes the fence",
+        f"{_LUA}/move_batch.lua",
+        "redis.call('HINCRBY', batch, 'fence', 1)\n",
+        "",
+        ("scheduling",),
+    ),
+    Mutation(
+        "a batch that has begun is not moved",
+        f"{_STAGES}/tracker.py",
+        "is_free = remote.status is RemoteStatus.VALIDATING or batch.move_reason",
+        "is_free = True or batch.move_reason",
+        ("scheduling",),
+    ),
+    Mutation(
+        "an unclear answer is paid once more at most",
+        f"{_STAGES}/answerer.py",
+        "ASKS_MAX = 2",
+        "ASKS_MAX = 9",
+        ("scheduling",),
+    ),
+    Mutation(
+        "what a sweep gives back belongs to nobody",
+        f"{_LUA}/release_orphan.lua",
+        "if not is[1] and (redis.call('HGET', parent, 'target') or '') ~= '' then",
+        "if false then",
+        ("scripts", "scheduling"),
     ),
     Mutation(
         "creates are posted once",

@@ -9,8 +9,9 @@ from tests.support.clock import ManualClock
 from tests.support.fleet import LANE, Fleet, assert_settled_once, emulator_config, running_fleet
 
 from groupage_emulator import Rule, journal
+from groupage_worker.errors import FenceLost
 from groupage_worker.knowledge import Knowledge
-from groupage_worker.models import Batch
+from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.states import BatchState
 from groupage_worker.store.moves import rest_of
 
@@ -103,6 +104,17 @@ async def test_a_full_target_takes_nothing(pair: Fleet) -> None:
     assert await pair.batches.reservations(WEST) == {}
     assert await wish(pair, batch)
     assert not await wish(pair, batch)
+    await assert_settled_once(pair, ids)
+
+
+async def test_a_step_that_never_saw_the_wish_cannot_commit(pair: Fleet) -> None:
+    """Whoever looked at the batch before the wish has lost its fence: it cannot end the batch past it."""
+    ids, batch = await on_east(pair)
+    begun = await pair.batches.begin(batch.id)
+    assert begun
+    assert await wish(pair, batch)
+    with pytest.raises(FenceLost):
+        await pair.batches.commit(begun, Move(state=BatchState.DELIVERING, reservation=RELEASE))
     await assert_settled_once(pair, ids)
 
 
