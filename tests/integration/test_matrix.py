@@ -1,6 +1,7 @@
 """Rows of the fault matrix (docs/reliability.md) that no other test holds: the service, its files and its batches."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -159,6 +160,24 @@ async def test_a_second_post_by_somebody_else_is_cancelled(fleet: Fleet) -> None
         expires_after_s=None,
     )
     assert again.id != batch.remote_id
+    await assert_settled_once(fleet, ids)
+    assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
+
+
+async def test_a_later_attempt_of_a_lost_history_is_ended(fleet: Fleet) -> None:
+    """A remote batch of an attempt that today's record never made is cancelled once that record is closed."""
+    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=9 * HOUR_S, nth=[2]))
+    ids = await fleet.submit(4)
+    (batch,) = await until(fleet, BatchState.SUBMITTED)
+    await fleet.context.client(batch).create_batch(
+        input_file_id=batch.input_file_id,
+        endpoint=fleet.context.lane(batch).endpoint,
+        metadata=metadata_of("test", dataclasses.replace(batch, attempt=2)),
+        expires_after_s=None,
+    )
+    await fleet.settle_all()
+    await fleet.close_all()
+    await let_pass(fleet, HOUR_S, step_s=120)
     await assert_settled_once(fleet, ids)
     assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
 

@@ -132,6 +132,9 @@ class Janitor:
 
 def _is_passed(batch: Batch, owner: Owner) -> bool:
     """Whether the record has gone on without this attempt, so that nobody will ever adopt it."""
-    if owner.attempt != batch.attempt:
-        return owner.attempt < batch.attempt
+    if owner.attempt > batch.attempt:
+        # of a history that was lost: the requests had their ends in this one
+        return batch.state is BatchState.CLOSED
+    if owner.attempt < batch.attempt:
+        return True
     return batch.state not in BEFORE_SUBMITTED | {BatchState.ADOPTING}
