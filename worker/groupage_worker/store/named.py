@@ -14,6 +14,8 @@ class NamedRequests:
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._claim = load_script("groupage_worker", "claim_named")
+        self._intend = load_script("groupage_worker", "intend")
+        self._note = load_script("groupage_worker", "note")
 
     async def claim(
         self, lane: str, batch: str, custom_ids: Sequence[str], *, line_overhead: int, line_tokens: int
@@ -27,9 +29,10 @@ class NamedRequests:
 
     async def intend(self, lane: str, batch: str, custom_id: bytes, *, by: int = 1) -> int:
         """Note that a request is about to be asked; with -1 that it was not. Returns the notes so far."""
-        return int(await self._redis.hincrby(keys.manifest(lane, batch), f"#asked:{custom_id.decode()}", by))
+        field = f"#asked:{custom_id.decode()}"
+        return int(await self._intend(self._redis, [keys.manifest(lane, batch)], [field, by]))
 
     async def predict(self, lane: str, **misses: int) -> None:
         """Keep how many requests will most likely be late: `waiting`, `flying`."""
-        fields = {f"late_{where}": n for where, n in misses.items()}
-        await self._redis.hset(keys.load(lane), mapping=fields)
+        fields = [part for where, n in misses.items() for part in (f"late_{where}", n)]
+        await self._note(self._redis, [keys.load(lane)], fields)
