@@ -1,5 +1,6 @@
 """Fixtures of every test: a real server of its own per test process, and a clock that moves only when told."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -26,6 +27,16 @@ def redis_server() -> Iterator[EmbeddedRedis]:
     """An embedded server for the whole test process."""
     with EmbeddedRedis() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A test that runs a command in this process leaves no level and no handler of it behind."""
+    root = logging.getLogger()
+    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    root.handlers[:], logging.raiseExceptions = handlers, raises
+    root.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groupage_worker import quota
+from groupage_worker.knowledge import Knowledge, Signs, moved
 from groupage_worker.quota import SharedLimit
 from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.circuit import (
@@ -136,3 +137,12 @@ def test_headers_that_count_one_file_limit_nothing(file: int, more: int, free: i
         for_s=300.0,
     )
     assert known.limit_tokens(quota_tokens, NOW) == quota_tokens
+
+
+def test_only_progress_ends_a_stall() -> None:
+    """A batch that starts at a deployment that stalls is no proof that batches get further there; progress is."""
+    stalled = Knowledge(signs=Signs(changed_at_ms=1, is_stalled=True))
+    started = moved(stalled, now_ms=2, is_counting=False, is_start=True)
+    assert started.signs == Signs(changed_at_ms=2, is_stalled=True)
+    assert not moved(started, now_ms=3, is_counting=True).signs.is_stalled
+    assert not moved(started, now_ms=3, is_counting=False).signs.is_stalled

@@ -29,13 +29,10 @@ CANARIES = ("canary",)
 
 @pytest.fixture(autouse=True)
 def restored():
-    """Give logging, structlog, warnings and hooks back as they were."""
-    root = logging.getLogger()
-    before = (root.handlers[:], root.level, logging.raiseExceptions, sys.excepthook, threading.excepthook)
+    """Give structlog, warnings and hooks back as they were."""
+    before = sys.excepthook, threading.excepthook
     yield
-    root.handlers[:], logging.raiseExceptions = before[0], before[2]
-    root.setLevel(before[1])
-    sys.excepthook, threading.excepthook = before[3], before[4]
+    sys.excepthook, threading.excepthook = before
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()

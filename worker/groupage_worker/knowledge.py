@@ -104,7 +104,11 @@ def unprobed(known: Knowledge, batch: str) -> Knowledge:
     return dataclasses.replace(known, circuit=dataclasses.replace(known.circuit, probe_at_ms=0), probe="")
 
 
-def moved(known: Knowledge, *, now_ms: int, is_counting: bool) -> Knowledge:
-    """A batch there showed a sign of life."""
-    signs = Signs(changed_at_ms=now_ms, is_counting=known.signs.is_counting or is_counting)
+def moved(known: Knowledge, *, now_ms: int, is_counting: bool, is_start: bool = False) -> Knowledge:
+    """A batch there showed a sign of life; that one starts does not say that any gets further there."""
+    signs = Signs(
+        changed_at_ms=now_ms,
+        is_counting=known.signs.is_counting or is_counting,
+        is_stalled=known.signs.is_stalled and is_start,
+    )
     return dataclasses.replace(known, signs=signs)

@@ -55,7 +55,9 @@ for producer, id, status, length in string.gmatch(ARGV[4], '(%S+) (%S+) (%S+) (%
     end
   else
     local deadline, tokens, bytes, priority = string.match(head, '^|(%d+)|(%d+)|(%d+)|(%a)\n', 66)
-    local value = string.sub(head, 5, 36) .. '|' .. status .. '|' .. accepted .. '|' .. now .. '|' ..
+    -- the clocks of machines differ: nothing is settled before it was accepted
+    local settled = accepted > now and accepted or now
+    local value = string.sub(head, 5, 36) .. '|' .. status .. '|' .. accepted .. '|' .. settled .. '|' ..
       tonumber(string.sub(head, 3, 4)) .. '\n' .. json
     redis.call('SET', reply, value, 'NX', 'PX', ttl)
     freed[#freed + 1] = key

@@ -37,7 +37,9 @@ class Balancer:
         """Look once; returns the batches that shall go elsewhere, whose steps are due now."""
         context = self._context
         seen = await sight.views(context, lane)
-        await self._watch(seen)
+        if await self._watch(seen):
+            # what stands still there goes elsewhere at once
+            seen = await sight.views(context, lane)
         load = await context.requests.load(lane)
         line_tokens = sight.line_tokens(context, lane)
         waiting = sum(w.tokens + w.requests * line_tokens for w in load.waiting.values())
@@ -60,8 +62,9 @@ class Balancer:
             moved += await self._wish(moves, left, seen)
         return moved
 
-    async def _watch(self, seen: list[sight.View]) -> None:
-        """Open the circuit of a deployment that stalls; forget probes that told nothing."""
+    async def _watch(self, seen: list[sight.View]) -> bool:
+        """Open the circuit of a deployment that stalls; forget probes that told nothing. Whether one was found."""
+        is_found = False
         now = self._context.clock.now_ms()
         silences = {v.name: self._silent_s(v, now) for v in seen if v.state.attempts}
         for view in seen:
@@ -81,6 +84,8 @@ class Balancer:
             others = (s for name, s in silences.items() if name != view.name)
             if is_stalled(activity, min(others, default=math.inf)):
                 await self._stall(view.name, now)
+                is_found = True
+        return is_found
 
     def _silent_s(self, view: sight.View, now_ms: int) -> float:
         at_ms = view.state.known.signs.changed_at_ms

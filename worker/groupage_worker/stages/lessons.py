@@ -106,9 +106,10 @@ def note_open(context: Context, deployment: str, known: Knowledge) -> None:
     context.metrics.scheduler.circuit_opened(deployment, circuit.reason)
 
 
-async def moved(context: Context, deployment: str, *, is_counting: bool) -> None:
+async def moved(context: Context, deployment: str, *, is_counting: bool, is_start: bool = False) -> None:
     """A batch there showed a sign of life."""
-    change = functools.partial(knowledge.moved, now_ms=context.clock.now_ms(), is_counting=is_counting)
+    now = context.clock.now_ms()
+    change = functools.partial(knowledge.moved, now_ms=now, is_counting=is_counting, is_start=is_start)
     await context.batches.known.update(deployment, change)
 
 

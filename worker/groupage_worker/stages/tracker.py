@@ -98,7 +98,9 @@ class Tracker:
             fields["run_at_ms"] = remote.in_progress_at_ms or context.clock.now_ms()
         # what follows from our own cancels is no sign of life
         if (is_changed or done > batch.done_lines) and remote.status is not RemoteStatus.CANCELLING:
-            await lessons.moved(context, batch.deployment, is_counting=done > batch.done_lines)
+            is_counting = done > batch.done_lines
+            is_start = remote.status is RemoteStatus.IN_PROGRESS and not is_counting
+            await lessons.moved(context, batch.deployment, is_counting=is_counting, is_start=is_start)
         return fields
 
     async def _reservation(self, batch: Batch, remote: RemoteBatch) -> str | int:
