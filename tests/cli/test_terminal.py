@@ -22,6 +22,8 @@ class Screen:
 
     def __init__(self, *words: str, config: Path) -> None:
         self._terminal, inside = pty.openpty()
+        # whoever is started in the background ignores Ctrl-C, and hands that down; a terminal does not
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "groupage_worker.operator", *words, "--config", str(config)],
             stdin=inside,
@@ -29,6 +31,7 @@ class Screen:
             stderr=inside,
             start_new_session=True,
         )
+        signal.signal(signal.SIGINT, before)
         os.close(inside)
         self.text = b""
 
