@@ -1,10 +1,15 @@
 """The deadline wheel: per lane, a list of custom_ids for every 5 seconds in which deadlines fall."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from groupage import keys
 from groupage.scripts import load_script
 from groupage_worker.store.client import RedisClient
+
+
+LOOKED_AT: Final = 1_200
+"""Slots looked at in one call, a hundred minutes: 0.8 ms of Redis."""
 
 
 class DeadlineWheel:
@@ -13,6 +18,7 @@ class DeadlineWheel:
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._note = load_script("groupage_worker", "note")
+        self._filled = load_script("groupage_worker", "filled")
 
     async def cursor(self, lane: str) -> int:
         """The last slot of the deadline wheel that was worked off; 0 before the first."""
@@ -25,13 +31,10 @@ class DeadlineWheel:
     async def filled_slots(self, lane: str, first: int, last: int) -> list[int]:
         """Slots of the deadline wheel from first to last that hold anything."""
         found: list[int] = []
-        for start in range(first, last + 1, 500):
-            slots = range(start, min(start + 500, last + 1))
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for slot in slots:
-                    pipe.exists(keys.due_slot(lane, slot))
-                answers = await pipe.execute()
-            found += [slot for slot, is_there in zip(slots, answers, strict=True) if is_there]
+        for start in range(first, last + 1, LOOKED_AT):
+            slots = range(start, min(start + LOOKED_AT, last + 1))
+            places = await self._filled(self._redis, [keys.due_slot(lane, slot) for slot in slots], [])
+            found += [slots[place - 1] for place in places]
         return found
 
     async def page_of(self, lane: str, slot: int, *, page: int) -> list[bytes]:
