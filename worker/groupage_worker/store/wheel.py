@@ -7,7 +7,6 @@ from groupage import keys
 from groupage.scripts import load_script
 from groupage_worker.store.client import RedisClient
 
-
 LOOKED_AT: Final = 1_200
 """Slots looked at in one call, a hundred minutes: 0.8 ms of Redis."""
 
