@@ -363,7 +363,7 @@ class Simulation:
                 raise NoRestError(f"still there after {CALM_S} s: {await self._what_is_open(fleet)}")
             wait = await self._next_due_s()
             # what is not over soon is waited for in long steps, however often it wants to be asked
-            least = 0.5 if round_ < 20 else 60.0
+            least = 0.5 if round_ < 20 else 60.0 if round_ < 40 else 600.0
             await self._advance(max(least, min(300.0, 5.0 if wait is None else wait)))
         for _ in range(2):
             await self._advance(max(SWEEP_S, self._settings.retention.remote_grace_s + 1))
