@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := worker emulator encryption dev
+EXTRAS := worker emulator encryption tracing otlp dev
 
 .DEFAULT_GOAL := help
 .PHONY: image chart security alerts dashboards help setup demo simulate test chaos-short chaos bench bench-guard lint types contracts base-install check lock clean
@@ -80,7 +80,7 @@ lock: $(READY) ## Renew the hashed requirement files from pyproject.toml
 	  $(BIN)/uv pip compile -q --upgrade pyproject.toml --extra $$extra --generate-hashes --universal \
 	    --python-version 3.11 --no-header --no-annotate -o requirements/$$extra.txt || exit 1; \
 	done
-	$(BIN)/uv pip compile -q --upgrade pyproject.toml --extra worker --extra entra --extra encryption --extra emulator --generate-hashes \
+	$(BIN)/uv pip compile -q --upgrade pyproject.toml --extra worker --extra entra --extra encryption --extra otlp --extra emulator --generate-hashes \
 	  --universal --python-version 3.11 --no-header --no-annotate -o requirements/image.txt
 	$(BIN)/uv pip compile -q --upgrade --group build --generate-hashes --universal --python-version 3.11 \
 	  --no-header --no-annotate -o requirements/build.txt
