@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("producers", "worker", "emulator", "tests", "pyproject.toml")
+COPIED = ("producers", "worker", "emulator", "tests", "benchmarks", "tools", "pyproject.toml")
 TIMEOUT_S = 400
 
 _PYTEST = ["-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
