@@ -125,9 +125,10 @@ def make_item(
     *,
     producer: str,
     durability: Durability,
-    future: Outcome,
+    outcome: Outcome,
+    index: int = 0,
 ) -> Item:
-    """Check one request against its lane and make it ready to be sent.
+    """Check one request against its lane and make it ready to be sent; its ticket goes to `outcome`.
 
     Raises:
         InvalidRequest: If it can never be accepted as it is.
@@ -150,11 +151,19 @@ def make_item(
         body=body,
         digest=codec.body_hash(body),
         tokens=tokens,
-        deadline_s=info.deadline_s if request.deadline_s is None else _check_deadline(request.deadline_s),
-        reply_ttl_s=info.reply_ttl_s,
+        deadline_ms=_whole_ms(
+            info.deadline_s if request.deadline_s is None else _check_deadline(request.deadline_s)
+        ),
+        reply_ttl_ms=_whole_ms(info.reply_ttl_s),
         durability=durability,
-        future=future,
+        outcome=outcome,
+        index=index,
     )
+
+
+def _whole_ms(seconds: float) -> int:
+    """Milliseconds, at least one."""
+    return max(1, round(seconds * 1_000))
 
 
 def _check_deadline(deadline_s: Any) -> float:

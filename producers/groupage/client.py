@@ -179,7 +179,9 @@ class Producer:
         """
         level, make = self._maker.level(durability), self._maker.make
         return await submit_all(
-            self._intake, requests, lambda request, place: make(request, request.lane or lane, level, place)
+            self._intake,
+            requests,
+            lambda request, group, index: make(request, request.lane or lane, level, group, index),
         )
 
     async def reply(

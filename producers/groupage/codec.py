@@ -62,10 +62,20 @@ def pack_request(
     priority: Priority,
 ) -> bytes:
     """Make the value of a request key for a request that waits."""
-    header = (
-        f"w100{digest}{client}{accepted_at_ms:013d}|{deadline_at_ms}|{tokens}|{len(body)}|{priority.value}\n"
-    )
-    return header.encode("ascii") + body
+    stamp = stamp_of(client, accepted_at_ms)
+    return pack_header(digest, stamp, deadline_at_ms, tokens, len(body), priority.value) + body
+
+
+def stamp_of(client: str, accepted_at_ms: int) -> str:
+    """What the headers of requests that are submitted together have in common."""
+    return f"{client}{accepted_at_ms:013d}"
+
+
+def pack_header(  # noqa: PLR0917 - once for each request: names for them take longer than the work
+    digest: str, stamp: str, deadline_at_ms: int, tokens: int, body_bytes: int, priority: str
+) -> bytes:
+    """Make the header of a request that waits; `stamp` is of `stamp_of`."""
+    return f"w100{digest}{stamp}|{deadline_at_ms}|{tokens}|{body_bytes}|{priority}\n".encode("ascii")
 
 
 def unpack_header(value: bytes) -> Header:
@@ -155,4 +165,5 @@ def unpack_reply(value: bytes, *, id: str, lane: str, ring: KeyRing | None = Non
         submitted_at_ms=wire.submitted_at_ms,
         finished_at_ms=wire.finished_at_ms,
         settled_at_ms=head.settled_at_ms,
+        batch_attempt=wire.batch_attempt,
     )

@@ -5,7 +5,7 @@ model writes), without `model`, which the worker writes, and with U+2028, U+2029
 services split lines on them. They are never empty: the worker splices them behind `{"model":"...",`.
 
 The common body, flat messages of text and a few scalars, is proved harmless by one look at its types, and then the
-encoder's output is canonical as it is. Whatever else comes is decoded again, compared, and searched by a few passes
+encoder's output is canonical as it is; a chat of roles and texts keeps every other rule by that look as well. Whatever else comes is decoded again, compared, and searched by a few passes
 in C; only what they cannot prove is walked in Python, and the walk then also finds the name of the offending field.
 """
 
@@ -16,7 +16,7 @@ import msgspec
 
 from groupage.contract import Endpoint
 from groupage.errors import InvalidRequest
-from groupage.leaves import DEPTH_MAX, check_values, is_flat, is_plain
+from groupage.leaves import DEPTH_MAX, check_values, is_flat, is_flat_chat, is_plain
 from groupage.links import check_links
 
 MESSAGES_MAX: Final = 2_048
@@ -40,6 +40,8 @@ _FORBIDDEN: Final = {
     "data_sources": "On-Your-Data gives empty answers in a batch: leave the field out",
     "background": "a batch is in the background already: leave the field out",
 }
+_LOOKED_AT: Final = frozenset({*_FORBIDDEN, "model", "n", "tools", "functions"})
+"""Members of a chat body that there are rules for, beside its messages."""
 _SPLITTERS: Final = (
     (b"\xe2\x80\xa8", b"\\u2028"),
     (b"\xe2\x80\xa9", b"\\u2029"),
@@ -77,6 +79,10 @@ def check_body(
     Raises:
         InvalidRequest: With the path of the field, the rule and a shortened value that is never prompt text.
     """
+    is_chat = endpoint is Endpoint.CHAT
+    if is_chat and type(body) is dict and _LOOKED_AT.isdisjoint(body) and is_flat_chat(body, MESSAGES_MAX):
+        raw = _sized(_encode_flat(body), request_bytes_max)
+        return CheckedBody(raw, -(-len(raw) // BYTES_PER_TOKEN))
     if isinstance(body, dict):
         flat = type(body) is dict and is_flat(body)
         raw, value = (_encode_flat(body), body) if flat else _from_dict(body)
@@ -89,12 +95,8 @@ def check_body(
         # never out of the caller's own dictionary
         value = {name: item for name, item in value.items() if name != "model"}
         raw = _encode(value)
-    if not raw.isascii():
-        for character, escape in _SPLITTERS:
-            raw = raw.replace(character, escape)
-    if len(raw) > request_bytes_max:
-        raise InvalidRequest("body", f"at most {request_bytes_max} bytes", f"{len(raw)} bytes")
-    listed = _check_chat(value) if endpoint is Endpoint.CHAT else _check_responses(value)
+    raw = _sized(raw, request_bytes_max)
+    listed = _check_chat(value) if is_chat else _check_responses(value)
     if not _FORBIDDEN.keys().isdisjoint(value):
         name = next(name for name in _FORBIDDEN if name in value)
         raise InvalidRequest(name, _FORBIDDEN[name], _brief(value[name]))
@@ -104,6 +106,16 @@ def check_body(
         left_out, fixed = check_links(value[listed], listed)
         size = max(0, size - left_out)
     return CheckedBody(raw, -(-size // BYTES_PER_TOKEN) + fixed)
+
+
+def _sized(raw: bytes, request_bytes_max: int) -> bytes:
+    """Encoded JSON as canonical bytes, if they are not too many."""
+    if not raw.isascii():
+        for character, escape in _SPLITTERS:
+            raw = raw.replace(character, escape)
+    if len(raw) > request_bytes_max:
+        raise InvalidRequest("body", f"at most {request_bytes_max} bytes", f"{len(raw)} bytes")
+    return raw
 
 
 def _encode_flat(body: dict[str, Any]) -> bytes:

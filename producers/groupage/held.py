@@ -2,10 +2,10 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from groupage.items import Item, Key
+from groupage.items import ITEM_BYTES, Item, Key
 
 RESUBMIT_BYTES_MAX: Final = 64 * 2**20
 """Memory for bodies that may have to be submitted again: 39,000 requests of 1 kB."""
@@ -42,13 +42,18 @@ class Held:
     def __contains__(self, key: Key) -> bool:
         return key in self._items
 
-    def add(self, item: Item) -> None:
-        """Keep a request until `release`; the oldest go if there is no room."""
-        self.release(item.key)
-        self._items[item.key] = item
-        self._bytes += item.size_bytes
+    def add(self, items: Iterable[Item]) -> None:
+        """Keep requests until `release`; the oldest go if there is no room."""
+        held = self._items
+        for item in items:
+            key = item.lane, item.id
+            if key in held:
+                self.release(key)
+            held[key] = item
+            self._bytes += len(item.body) + ITEM_BYTES
         while self._bytes > self._bytes_max:
-            self.release(next(iter(self._items)))
+            _, item = held.popitem(last=False)
+            self._bytes -= item.size_bytes
             self.dropped += 1
             if self.dropped == 1 and self._bytes_max:
                 _log.warning(

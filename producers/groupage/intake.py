@@ -21,7 +21,7 @@ from groupage.epoch import Epoch
 from groupage.errors import IdConflict, Overloaded, Unavailable, Uncertain
 from groupage.held import Held
 from groupage.items import Item
-from groupage.scripts import Call, Scripts, Submitted
+from groupage.scripts import Call, Scripts, SubmitPage, Submitted
 
 CALL_REQUESTS_MAX: Final = 256
 CALL_BYTES_MAX: Final = 1_000_000
@@ -75,23 +75,32 @@ class Intake:
         if self._blocked or self._bytes >= BUFFER_BYTES_MAX:
             return False
         self._bytes += len(item.body)
-        self._queue(item)
+        self._queue((item,))
         return True
 
     async def put(self, item: Item) -> None:
         """Queue an item, after those before it, once there is room."""
         if not self.put_now(item):
-            await self._wait_for_room(len(item.body))
-            self._queue(item)
+            await self.put_all([item])
 
-    def _queue(self, item: Item) -> None:
-        queues, key = self._queues[item.durability], (item.lane, item.priority)
-        queue = queues.get(key)
-        if queue is None:
-            queue = queues[key] = deque()
-        queue.append(item)
-        if item.durability not in self._tasks:
-            self._start(item.durability)
+    async def put_all(self, items: Sequence[Item]) -> None:
+        """Queue items, at most a call's bytes and one item more, after those before them, once there is room."""
+        size = sum([len(item.body) for item in items])
+        if self._blocked or self._bytes >= BUFFER_BYTES_MAX:
+            await self._wait_for_room(size)
+        else:
+            self._bytes += size
+        self._queue(items)
+
+    def _queue(self, items: Sequence[Item]) -> None:
+        for item in items:
+            queues, key = self._queues[item.durability], (item.lane, item.priority)
+            queue = queues.get(key)
+            if queue is None:
+                queue = queues[key] = deque()
+            queue.append(item)
+            if item.durability not in self._tasks:
+                self._start(item.durability)
 
     async def close(self) -> None:
         """Send what is queued."""
@@ -127,7 +136,7 @@ class Intake:
                 if queue:
                     queues[key] = queue  # behind the other lanes
                 size += taken
-                if items := [item for item in items if not item.future.done()]:
+                if items:
                     chunks.append((key, items))
                 if level is Durability.MEMORY:
                     break  # no barrier to share: the sooner its answer comes the better
@@ -139,7 +148,7 @@ class Intake:
         if task.cancelled():  # the event loop is closing; nobody may wait for ever because of it
             for queue in self._queues[level].values():
                 for item in queue:
-                    _refuse(item, Unavailable("the event loop was closed before the request was sent"))
+                    item.tell(Unavailable("the event loop was closed before the request was sent"))
             self._queues[level].clear()
         else:
             task.result()  # `_send` leaves no error behind; if one comes here all the same, the loop reports it
@@ -158,14 +167,12 @@ class Intake:
         except asyncio.CancelledError:
             for _, items in chunks:
                 for item in items:
-                    _refuse(
-                        item, Uncertain("the event loop was closed while the request was sent", id=item.id)
-                    )
+                    item.tell(Uncertain("the event loop was closed while the request was sent", id=item.id))
             raise
         except Exception as error:  # noqa: BLE001 - belongs to its callers, not to a background task
             for _, items in chunks:
                 for item in items:
-                    _refuse(item, error)
+                    item.tell(error)
 
     async def _send_until_clear(self, level: Durability, chunks: list[Chunk]) -> None:
         """Send chunks, and again those whose answer does not say what became of them."""
@@ -213,49 +220,43 @@ class Intake:
     def _pack(self, key: QueueKey, items: list[Item]) -> Call:
         lane, priority = key
         now_ms = self._clock.now_ms()
-        pairs = []
+        page, stamp, letter = SubmitPage(), codec.stamp_of(self._client, now_ms), priority.value
         for item in items:
             # set once: a request that is sent again keeps its deadline
-            deadline_at_ms = item.deadline_at_ms or now_ms + max(1, round(item.deadline_s * 1_000))
+            deadline_at_ms = item.deadline_at_ms or now_ms + item.deadline_ms
+            keep_until_ms = now_ms + item.reply_ttl_ms
             item.deadline_at_ms = deadline_at_ms
-            item.keep_until_ms = min(deadline_at_ms, now_ms + round(item.reply_ttl_s * 1_000))
-            value = codec.pack_request(
-                item.body,
-                digest=item.digest,
-                client=self._client,
-                deadline_at_ms=deadline_at_ms,
-                accepted_at_ms=now_ms,
-                tokens=item.tokens,
-                priority=priority,
-            )
-            pairs.append((item.id, value))
-        return self._scripts.pack_submit(lane, self._producer, priority, pairs, now_ms=now_ms)
+            item.keep_until_ms = min(deadline_at_ms, keep_until_ms)
+            body = item.body
+            header = codec.pack_header(item.digest, stamp, deadline_at_ms, item.tokens, len(body), letter)
+            page.add(item.id, header, body)
+        return self._scripts.pack_submit(lane, self._producer, priority, page, now_ms=now_ms)
 
     def _answer(self, items: list[Item], answer: Submitted, level: Durability, missed: str | None) -> None:
+        client = self._client
+        open_ones: list[Item] = []
         for item, code in zip(items, answer.codes, strict=True):
             if code == "c":
-                _refuse(item, IdConflict(item.id, item.lane))
+                item.tell(IdConflict(item.id, item.lane))
             elif code == "o":
-                _refuse(item, _overloaded(answer))
+                item.tell(_overloaded(answer))
             elif missed is not None:
                 what = f"request {item.id!r} is accepted, but not at the level `{level.value}`: {missed}"
-                _refuse(item, Uncertain(f"{what}; repeat it with the same id", id=item.id))
-            elif not item.future.done():
+                item.tell(Uncertain(f"{what}; repeat it with the same id", id=item.id))
+            elif item.is_wanted:
                 if code != "s":
-                    self._held.add(item)
-                item.future.set_result(_ticket(item, code, self._client))
-
-
-def _ticket(item: Item, code: str, client: str) -> Ticket:
-    is_new = code == "a"
-    return Ticket(
-        id=item.id,
-        lane=item.lane,
-        is_new=is_new,
-        is_settled=code == "s",
-        durability=item.durability,
-        client=client if is_new else "",
-    )
+                    open_ones.append(item)
+                is_new = code == "a"
+                ticket = Ticket(
+                    id=item.id,
+                    lane=item.lane,
+                    is_new=is_new,
+                    is_settled=code == "s",
+                    durability=level,
+                    client=client if is_new else "",
+                )
+                item.tell(ticket)
+        self._held.add(open_ones)
 
 
 def _overloaded(answer: Submitted) -> Overloaded:
@@ -268,18 +269,21 @@ def _overloaded(answer: Submitted) -> Overloaded:
 
 
 def _take(queue: deque[Item]) -> tuple[list[Item], int]:
-    """The next call's items, at least one, and the bytes of their bodies."""
-    chunk = [queue.popleft()]
-    size = len(chunk[0].body)
-    while queue and len(chunk) < CALL_REQUESTS_MAX and size + len(queue[0].body) <= CALL_BYTES_MAX:
-        item = queue.popleft()
-        chunk.append(item)
-        size += len(item.body)
+    """The next call's items that are still wanted, and the bytes of their bodies and of those that are not."""
+    chunk: list[Item] = []
+    size = 0
+    while queue and len(chunk) < CALL_REQUESTS_MAX:
+        item = queue[0]
+        grown = size + len(item.body)
+        if chunk and grown > CALL_BYTES_MAX:
+            break
+        del queue[0]
+        size = grown
+        if item.is_wanted:
+            chunk.append(item)
     return chunk, size
 
 
-def _refuse(item: Item, error: Exception, cause: BaseException | None = None) -> None:
-    if not item.future.done():
-        if cause is not None:
-            error.__cause__ = cause
-        item.future.set_exception(error)
+def _refuse(item: Item, error: Exception, cause: BaseException) -> None:
+    error.__cause__ = cause
+    item.tell(error)

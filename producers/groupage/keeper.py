@@ -161,7 +161,7 @@ class Keeper:
         for item in items:
             if item.key in self._held:
                 future: asyncio.Future[Ticket] = loop.create_future()
-                again.append((msgspec.structs.replace(item, future=future), future))
+                again.append((msgspec.structs.replace(item, outcome=future), future))
         for item, _ in again:
             await self._put(item)
         outcomes: list[tuple[Item, GroupageError | None]] = []

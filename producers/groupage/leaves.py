@@ -17,6 +17,7 @@ _STR: Final = frozenset({str})
 _TEXT: Final = frozenset({str, type(None)})
 _FLAT: Final = frozenset({str, bool, type(None)})
 _URL_FIELDS: Final = frozenset(FIELDS)
+_MEMBERS: Final = 2  # role and content
 _NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 _LARGE_DIGITS: Final = 16  # digits of INTEGER_MAX
 _large_number = re.compile(rb"[1-9]\d{15}").search
@@ -40,6 +41,32 @@ def is_flat(body: dict[str, Any]) -> bool:
             if not -INTEGER_MAX <= item <= INTEGER_MAX:
                 return False
         elif kind not in _FLAT:
+            return False
+    return True
+
+
+def is_flat_chat(body: dict[str, Any], messages_max: int) -> bool:
+    """Whether a body is messages of nothing but a role and a text, and scalars; False proves nothing.
+
+    Most chat bodies are. One look proves what `is_flat` does, and the rules for messages too.
+    """
+    messages = body.get("messages")
+    if type(messages) is not list or not 0 < len(messages) <= messages_max:
+        return False
+    for message in messages:
+        if type(message) is not dict or len(message) != _MEMBERS:
+            return False
+        role = message.get("role")
+        if type(role) is not str or not role or type(message.get("content")) is not str:
+            return False
+    for name, item in body.items():
+        if type(name) is not str:
+            return False
+        kind = type(item)
+        if kind is int or kind is float:
+            if not -INTEGER_MAX <= item <= INTEGER_MAX:
+                return False
+        elif item is not messages and kind not in _FLAT:
             return False
     return True
 

@@ -2,21 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from groupage.contract import Request, Ticket
 from groupage.errors import GroupageError, SubmitErrors
-from groupage.intake import Intake
-from groupage.items import Item, Outcome
+from groupage.intake import CALL_BYTES_MAX, Intake
+from groupage.items import Group, Item
 
-YIELD_EVERY: Final = 64
-"""Others run after this many checks, about a millisecond."""
+YIELD_EVERY: Final = 128
+"""Others run, and what was checked goes on its way, after this many checks: about a millisecond."""
 
 
 class MakeItem(Protocol):
     """Makes an item of a request, now if nothing has to be asked of Redis."""
 
-    def __call__(self, request: Request, future: Outcome) -> Item | Awaitable[Item]:
+    def __call__(self, request: Request, group: Group, index: int) -> Item | Awaitable[Item]:
         """The item; awaitable where its lane is not known yet.
 
         Raises:
@@ -25,50 +25,32 @@ class MakeItem(Protocol):
         ...
 
 
-class _Group:
-    """The outcomes of one `submit_many`: one future for all of them, where one each would cost as much as the check."""
+class _Outcomes:
+    """The outcomes of one `submit_many`: one future for all of them."""
 
     def __init__(self) -> None:
-        self.outcomes: dict[int, Ticket | Exception] = {}
-        self.is_left = False
-        self._wanted: int | None = None
-        self._all = asyncio.get_running_loop().create_future()
-
-    def note(self, index: int, outcome: Ticket | Exception) -> None:
-        """One is known."""
-        self.outcomes[index] = outcome
-        if len(self.outcomes) == self._wanted and not self._all.done():
-            self._all.set_result(None)
-
-    async def wait(self, wanted: int) -> None:
-        """Wait until so many are known."""
-        self._wanted = wanted
-        if len(self.outcomes) < wanted:
-            await self._all
-
-
-class _Place:
-    """Where one item's outcome goes; afterwards it holds on to nothing, because items are kept for long."""
-
-    __slots__ = ("_group", "_index")
-
-    def __init__(self, group: _Group, index: int) -> None:
-        self._group: _Group | None = group
-        self._index = index
+        self.all: list[Ticket | Exception | None] = []
+        self.is_left = self.has_errors = False
+        self._known = 0
+        self._wanted = -1
+        self._done = asyncio.get_running_loop().create_future()
 
     def done(self) -> bool:
-        return self._group is None or self._group.is_left
+        return self.is_left
 
-    def set_result(self, result: Ticket, /) -> None:
-        self._note(result)
+    def note(self, index: int, outcome: Ticket | Exception) -> None:
+        self.all[index] = outcome
+        self._known += 1
+        if type(outcome) is not Ticket:
+            self.has_errors = True
+        if self._known == self._wanted and not self._done.done():
+            self._done.set_result(None)
 
-    def set_exception(self, exception: Exception, /) -> None:
-        self._note(exception)
-
-    def _note(self, outcome: Ticket | Exception) -> None:
-        group, self._group = self._group, None
-        if group is not None:
-            group.note(self._index, outcome)
+    async def wait(self) -> None:
+        """Wait until all are known."""
+        self._wanted = len(self.all)
+        if self._known < self._wanted:
+            await self._done
 
 
 async def submit_all(intake: Intake, requests: Iterable[Request], make_item: MakeItem) -> list[Ticket]:
@@ -82,35 +64,41 @@ async def submit_all(intake: Intake, requests: Iterable[Request], make_item: Mak
     Raises:
         SubmitErrors: If some were refused.
     """
-    group, index = _Group(), -1
+    group = _Outcomes()
+    page: list[Item] = []
+    size = 0
     try:
         for index, request in enumerate(requests):
+            group.all.append(None)
             try:
-                made = make_item(request, _Place(group, index))
+                made = make_item(request, group, index)
                 item = made if isinstance(made, Item) else await made
             except GroupageError as error:
                 group.note(index, error)
-                continue
-            if not intake.put_now(item):
-                await intake.put(item)
-            if index % YIELD_EVERY == 0:
+            else:
+                page.append(item)
+                size += len(item.body)
+            if index % YIELD_EVERY == 0 or size >= CALL_BYTES_MAX:
+                await intake.put_all(page)
+                page, size = [], 0
                 await asyncio.sleep(0)
-        await group.wait(index + 1)
+        await intake.put_all(page)
+        await group.wait()
     finally:
         group.is_left = True  # what is still queued then is not wanted any more
-    return _tickets(group.outcomes)
+    return _tickets(group)
 
 
-def _tickets(outcomes: dict[int, Ticket | Exception]) -> list[Ticket]:
+def _tickets(group: _Outcomes) -> list[Ticket]:
+    if not group.has_errors:
+        return cast("list[Ticket]", group.all)
     tickets: dict[int, Ticket] = {}
     errors: dict[int, GroupageError] = {}
-    for index, outcome in sorted(outcomes.items()):
+    for index, outcome in enumerate(group.all):
         if isinstance(outcome, Ticket):
             tickets[index] = outcome
         elif isinstance(outcome, GroupageError):
             errors[index] = outcome
-        else:
+        elif outcome is not None:
             raise outcome
-    if errors:
-        raise SubmitErrors(tickets, errors)
-    return list(tickets.values())
+    raise SubmitErrors(tickets, errors)

@@ -289,7 +289,7 @@ async def test_a_user_who_may_not_see_the_epoch(lane_url: str, redis: Any, caplo
 
 
 def item(one: str, size: int, keep_until_ms: int) -> Item:
-    """A request that was accepted; its future is never looked at."""
+    """A request that was accepted; nobody waits for its ticket any more."""
     return Item(
         lane=LANE,
         priority=Priority.NORMAL,
@@ -297,16 +297,13 @@ def item(one: str, size: int, keep_until_ms: int) -> Item:
         body=b"x" * size,
         digest="",
         tokens=1,
-        deadline_s=1.0,
-        reply_ttl_s=1.0,
+        deadline_ms=1_000,
+        reply_ttl_ms=1_000,
         durability=Durability.MEMORY,
-        future=asyncio.Future(loop=_LOOP),
+        outcome=None,
         keep_until_ms=keep_until_ms,
     )
 
-
-_LOOP = asyncio.new_event_loop()
-_LOOP.close()
 
 IDS = st.sampled_from("abcdef")
 STEPS = st.lists(
@@ -325,7 +322,7 @@ def test_what_is_held_is_bounded(steps: list[Any], bytes_max: int) -> None:
     for kind, *args in steps:
         if kind == "add":
             one = item(*args)
-            held.add(one)
+            held.add([one])
             model.pop(one.id, None)
             model[one.id] = one
             while sum(len(i.body) + ITEM_BYTES for i in model.values()) > bytes_max:
