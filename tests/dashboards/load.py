@@ -30,6 +30,14 @@ FILLED_S = 6.0
 HASTY = 40
 """Requests whose deadline nobody can keep."""
 
+PRESSED, PRESSED_S = 20, 80.0
+"""Requests of a lane that has never seen a batch end, and their deadline: they have to be asked online, which is given a
+minute (`ladder.ONLINE_S`)."""
+
+HURRY = "hurry"
+NEW, ONLINE = "gpt-new", "gpt-online"
+"""Its lane, its batch deployment, and its online one; all in the first region."""
+
 TROUBLE: tuple[dict[str, Any], ...] = (
     {"kind": "fail", "region": "eastus", "state": "validating", "code": "brand_new_code", "nth": [6]},
     {
@@ -55,6 +63,10 @@ async def running_load(folder: Path, *, requests: int) -> AsyncIterator[tuple[li
     options = Options(requests=requests, workers=WORKERS)
     config = world.emulator_config(options)
     config["faults"] = [*config["faults"], *TROUBLE]
+    config["regions"][0]["deployments"] += [
+        {"name": NEW, "enqueued_tokens_max": 50_000},
+        {"name": ONLINE, "sku": "Standard"},
+    ]
     (folder / "logs").mkdir()
     (spool := folder / "spool").mkdir()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GROUPAGE_")}
@@ -67,6 +79,7 @@ async def running_load(folder: Path, *, requests: int) -> AsyncIterator[tuple[li
             settings = world.worker_config(regions, redis.url, spool)
             # at 200 times the usual speed: ten real seconds are half an hour
             settings["track"]["running_max_s"] = 12.0
+            hurry(settings)
             ports = [free_port() for _ in range(WORKERS)]
             for number, port in enumerate(ports):
                 settings["health"] = {"port": port}
@@ -74,14 +87,31 @@ async def running_load(folder: Path, *, requests: int) -> AsyncIterator[tuple[li
                 path.write_text(yaml.safe_dump(settings))
                 worker = crew.start(f"worker-{number}", ["groupage_worker", "run", "--config", str(path)])
                 await wait_for(worker, lambda w=worker: w.says("app.ready"), READY_S, "did not get ready")
-            yield [f"127.0.0.1:{port}" for port in ports], Load(crew, options, redis.url, folder)
+            load = Load(crew, options, redis.url, folder, [*folder.glob("worker-*.yaml")])
+            yield [f"127.0.0.1:{port}" for port in ports], load
+
+
+def hurry(settings: dict[str, Any]) -> None:
+    """Add a lane that asks online what no batch would answer in time."""
+    shared = {
+        "region": next(iter(world.QUOTAS)),
+        "enqueued_tokens": 50_000,
+        "input_usd": 0.15,
+        "output_usd": 0.6,
+    }
+    settings["deployments"][NEW] = {"model": NEW, **shared}
+    settings["deployments"][ONLINE] = {"kind": "online", "model": ONLINE, **shared}
+    settings["lanes"][HURRY] = {"deployments": [NEW], "online": ONLINE, "linger_s": 60.0}
 
 
 class Load:
-    """The demo's services, and some requests that are too late."""
+    """The demo's services, some requests that are late or nearly so, and a change of the settings."""
 
-    def __init__(self, crew: Crew, options: Options, redis_url: str, folder: Path) -> None:
+    def __init__(
+        self, crew: Crew, options: Options, redis_url: str, folder: Path, settings: list[Path]
+    ) -> None:
         self._crew, self._options, self._redis_url, self._folder = crew, options, redis_url, folder
+        self._settings = settings
 
     async def run(self) -> None:
         """Send everything; returns when the services have their replies, or after `LOAD_S`."""
@@ -94,11 +124,17 @@ class Load:
             )
         await asyncio.sleep(FILLED_S)
         await self._sweep_now()
-        async with Producer(self._redis_url, name="hasty", lane=CHAT) as producer:
-            body = {"messages": [{"role": "user", "content": "At once, please."}]}
-            await producer.submit_many(
-                Request(body=body, id=f"h{n}", deadline_s=1.0, priority="bulk") for n in range(HASTY)
-            )
+        for path in self._settings:
+            path.write_text(path.read_text().replace("linger_s: 1.0", "linger_s: 1.25"))
+        for name, lane, n, deadline_s in (
+            ("hasty", CHAT, HASTY, 1.0),
+            ("pressed", HURRY, PRESSED, PRESSED_S),
+        ):
+            async with Producer(self._redis_url, name=name, lane=lane) as producer:
+                body = {"messages": [{"role": "user", "content": "At once, please."}]}
+                await producer.submit_many(
+                    Request(body=body, id=f"r{i}", deadline_s=deadline_s, priority="bulk") for i in range(n)
+                )
         end_s = asyncio.get_running_loop().time() + LOAD_S
         # a batch that was set aside keeps its requests open, so some services may never end
         while asyncio.get_running_loop().time() < end_s:

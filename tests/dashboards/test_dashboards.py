@@ -25,6 +25,11 @@ PANELS = [
     if panel["type"] != "row"
 ]
 
+NOT_SHOWN = {
+    "groupage_batch_moves": "one series for each pair of states; panels show how many batches are in a state, and for how long",
+}
+"""Metrics that no panel and no alert uses, with the reason."""
+
 each_panel = pytest.mark.parametrize("panel", PANELS)
 
 
@@ -72,6 +77,16 @@ def test_a_panel_asks_for_what_exists(panel: dict[str, Any]) -> None:
         for label, allowed in words.items():
             for found in re.findall(rf'\b{label}!?=~?"([^"$]*)"', expr):
                 assert set(found.split("|")) <= allowed
+
+
+def test_every_metric_is_shown() -> None:
+    """What a worker counts is in a panel or in an alert, or it is said why not."""
+    used = {
+        SUFFIXES.sub("", name) if SUFFIXES.sub("", name) in NAMES else name
+        for path in (*FOLDER.glob("*.json"), FOLDER.parent / "alerts.yaml")
+        for name in re.findall(r"groupage_\w+", path.read_text())
+    }
+    assert NAMES - used == set(NOT_SHOWN)
 
 
 @pytest.mark.parametrize("name", sorted(DASHBOARDS))

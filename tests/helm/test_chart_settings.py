@@ -11,6 +11,7 @@ from groupage_emulator import config as emulator_config
 from groupage_worker import configfile
 from groupage_worker.app import HARD_END_S
 from groupage_worker.cli import _parser
+from groupage_worker.reload import FIXED
 from groupage_worker.settings import Settings
 from groupage_worker.work import Work
 from tests.helm import schema
@@ -115,17 +116,47 @@ def test_light_and_heavy_pools() -> None:
     assert kinds["values-production", "groupage-heavy"] is Work.HEAVY
 
 
-@pytest.mark.parametrize("change", ["config.lanes.chat.linger_s=7", "config.lease.drain_s=9"])
-def test_changed_settings_roll_the_pods(change: str) -> None:
-    """A change of the settings changes the pods, so that they restart; the same settings do not."""
-    before, again, after = (
-        of_kind(rendered(CI_VALUES[0], *options), "Deployment")[0]["spec"]["template"]["metadata"][
-            "annotations"
-        ]
-        for options in ((), (), ("--set", change))
-    )
-    assert before == again
-    assert before["checksum/settings"] != after["checksum/settings"]
+def checksum(*options: str) -> str:
+    """What makes pods restart when it changes."""
+    pod = of_kind(rendered(CI_VALUES[0], *options), "Deployment")[0]["spec"]["template"]
+    return str(pod["metadata"]["annotations"]["checksum/settings"])
+
+
+FIXED_CHANGES = {
+    "cluster": "config.cluster=green",
+    "redis": "config.redis.socket_timeout_s=9",
+    "lease": "config.lease.drain_s=9",
+    "http": "config.http.connect_timeout_s=9",
+    "log": "config.log.level=debug",
+    "encryption": "credentials.encryption.shop=groupage-keys-shop",
+}
+
+
+@pytest.mark.parametrize("change", FIXED_CHANGES.values(), ids=FIXED_CHANGES)
+def test_what_is_read_at_start_rolls_the_pods(change: str) -> None:
+    """A change of what workers read at start only changes the pods, so that they restart."""
+    assert checksum() == checksum() != checksum("--set", change)
+
+
+def test_every_group_that_is_read_at_start_rolls_the_pods() -> None:
+    """The chart knows every group of settings that a running worker does not take; its own `health` never changes."""
+    assert {*FIXED_CHANGES, "health"} == set(FIXED)
+
+
+@pytest.mark.parametrize(
+    "change", ["config.lanes.chat.linger_s=7", "config.deployments.mini-east.enqueued_tokens=7000000"]
+)
+def test_what_workers_reload_restarts_nobody(change: str) -> None:
+    """Other settings reach running workers by the mounted file, so the pods stay."""
+    assert checksum() == checksum("--set", change)
+
+
+@VALUES
+def test_what_may_change_is_mounted_as_a_folder(values: Path) -> None:
+    """Settings and secrets of workers are mounted as folders: a file mounted by subPath would never be renewed."""
+    for name, spec in workers(rendered(values)):
+        for mount in spec["containers"][0]["volumeMounts"]:
+            assert "subPath" not in mount, (name, mount)
 
 
 def test_the_emulator_takes_its_configuration(tmp_path: Path) -> None:

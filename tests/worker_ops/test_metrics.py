@@ -298,6 +298,8 @@ def test_rare_events_are_shown_before_they_happen(metrics):
     value = metrics.registry.get_sample_value
     for name in ("groupage_duplicate_batches_total", "groupage_batches_adopted_total"):
         assert value(name, {"deployment": "mini"}) == 0
+    for kind in ("orphaned", "unreserved"):
+        assert value("groupage_quota_drift_tokens_total", {"deployment": "mini", "kind": kind}) == 0
     metrics.duplicate_batch("mini")
     assert value("groupage_duplicate_batches_total", {"deployment": "mini"}) == 1
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tools.dashboards.grafana import Panel, Query, Row
-from tools.dashboards.queries import MINE, by
+from tools.dashboards.queries import MINE, by, increase
 
 DECISIONS: Final = Row(
     "Estimates and decisions",
@@ -33,6 +33,31 @@ DECISIONS: Final = Row(
                     for share, words in ((0.5, "half"), (0.9, "worst tenth"))
                 ),
                 Query(f"max by (lane) (groupage_estimate_margin_ratio{{{MINE}}})", "{{lane}} margin"),
+            ],
+        ),
+        Panel(
+            unit="none",
+            title="Slices of the quota",
+            about="Into how many batches the quota is cut, as learned: more where overhead is small and the run is long.",
+            queries=[Query(by("groupage_deployment_slices", "deployment"), "{{deployment}}")],
+        ),
+        Panel(
+            unit="s",
+            title="Time of a batch at the service, as learned",
+            about="What the scheduler reckons with when it compares deployments and deadlines; finished batches teach it.",
+            queries=[Query(by("groupage_deployment_residence_seconds", "deployment"), "{{deployment}}")],
+        ),
+        Panel(
+            unit="short",
+            alarm_at=1,
+            title="Ledger against batches, tokens in the last hour",
+            about="orphaned: reserved for nobody, and given back. unreserved: at the service without a reservation. Both "
+            "should be 0; the alert GroupageLedgerDrift tells of them.",
+            queries=[
+                Query(
+                    increase("groupage_quota_drift_tokens_total", "deployment", "kind"),
+                    "{{deployment}} {{kind}}",
+                )
             ],
         ),
         Panel(

@@ -5,9 +5,7 @@ from typing import Final
 from tools.dashboards.decisions import DECISIONS
 from tools.dashboards.grafana import Dashboard, Panel, Query, Row, Variable
 from tools.dashboards.queries import MINE, by, increase
-
-_REGION: Final = 'job=~"$job", region=~"$region"'
-
+from tools.dashboards.trouble import REGION, TROUBLE
 
 QUOTA: Final = Row(
     "Quota",
@@ -133,6 +131,18 @@ FLIGHT: Final = Row(
             ],
         ),
         Panel(
+            unit="reqps",
+            title="Replies a second",
+            about="By deployment and status: which one fails requests that the others answer. none: those in no batch.",
+            queries=[
+                Query(
+                    'sum by (deployment, status) (rate(groupage_requests_settled_total{job=~"$job", '
+                    'deployment=~"$deployment|none"}[$__rate_interval]))',
+                    "{{deployment}} {{status}}",
+                )
+            ],
+        ),
+        Panel(
             unit="short",
             title="Batches opened in the last hour",
             about="slice: a whole slice was waiting. linger: the oldest request had waited long enough for company.",
@@ -149,94 +159,9 @@ FLIGHT: Final = Row(
             about="Everybody's input files at the resource. At the cap uploads are refused; groupage deletes only its own.",
             queries=[
                 Query(
-                    f"max by (region, resource) (groupage_region_files{{{_REGION}}})"
-                    f" / max by (region, resource) (groupage_region_files_limit{{{_REGION}}})",
+                    f"max by (region, resource) (groupage_region_files{{{REGION}}})"
+                    f" / max by (region, resource) (groupage_region_files_limit{{{REGION}}})",
                     "{{resource}}",
-                )
-            ],
-        ),
-    ),
-)
-
-TROUBLE: Final = Row(
-    "What fails, and why",
-    (
-        Panel(
-            unit="short",
-            title="Batches refused in the last hour",
-            about="The service's code, and what came next. The runbook of GroupageDeploymentRejected explains the codes.",
-            queries=[
-                Query(
-                    increase("groupage_batches_refused_total", "deployment", "error_code", "next"),
-                    "{{deployment}} {{error_code}} → {{next}}",
-                )
-            ],
-        ),
-        Panel(
-            unit="short",
-            title="Lines that were no reply, last hour",
-            about="retried lines go again at no cost; duplicate, foreign and unknown ones are the service's fault; "
-            "missing ones were never run.",
-            queries=[
-                Query(
-                    "sum by (deployment, outcome) (increase("
-                    f'groupage_lines_total{{{MINE}, outcome!~"delivered|failed"}}[1h])) > 0',
-                    "{{deployment}} {{outcome}}",
-                )
-            ],
-        ),
-        Panel(
-            unit="short",
-            alarm_at=1,
-            title="Cancelled, adopted, created twice, last hour",
-            about="Remote batches that we cancelled (stuck, or nobody waits), that Redis had forgotten, that exist twice.",
-            queries=[
-                Query(
-                    f"sum by (deployment) (increase(groupage_duplicate_batches_total{{{MINE}}}[1h]))",
-                    "{{deployment}} twice",
-                ),
-                Query(
-                    increase("groupage_batches_cancelled_total", "deployment", "reason"),
-                    "{{deployment}} cancelled: {{reason}}",
-                ),
-                Query(
-                    f"sum by (deployment) (increase(groupage_batches_adopted_total{{{MINE}}}[1h]))",
-                    "{{deployment}} adopted",
-                ),
-            ],
-        ),
-        Panel(
-            unit="ops",
-            title="Calls by status",
-            about="Calls to the service. `none` got no answer at all.",
-            queries=[
-                Query(
-                    f"sum by (region, status) (rate(groupage_calls_total{{{_REGION}}}[$__rate_interval]))",
-                    "{{region}} {{status}}",
-                )
-            ],
-        ),
-        Panel(
-            unit="ops",
-            title="Failed calls by code",
-            about="Which call failed with which code. Most are repeated by themselves.",
-            queries=[
-                Query(
-                    "sum by (region, op, error_code) "
-                    f'(rate(groupage_calls_total{{{_REGION}, error_code!="ok"}}[$__rate_interval]))',
-                    "{{region}} {{op}} {{error_code}}",
-                )
-            ],
-        ),
-        Panel(
-            unit="s",
-            title="Call duration, 95 %",
-            about="By region and call. upload and content move whole files.",
-            queries=[
-                Query(
-                    "histogram_quantile(0.95, sum by (le, region, op) "
-                    f"(rate(groupage_call_seconds_bucket{{{_REGION}}}[$__rate_interval])))",
-                    "{{region}} {{op}}",
                 )
             ],
         ),

@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from tools.dashboards.deadlines import DEADLINES
 from tools.dashboards.grafana import Dashboard, Panel, Query, Row, Variable
+from tools.dashboards.queries import LANE_MINE as _MINE
 
-_MINE: Final = 'job=~"$job", lane=~"$lane"'
 _PRODUCER: Final = f'{_MINE}, producer=~"$producer"'
 
 
@@ -62,13 +63,6 @@ SLOW: Final = Row(
         ),
         Panel(
             unit="short",
-            alarm_at=1,
-            title="Waiting requests that will be late",
-            about="As the scheduler predicts from each request's deadline and from what it learned of the deployments.",
-            queries=[Query(_fleet("groupage_lane_late_waiting_requests"), "{{lane}}")],
-        ),
-        Panel(
-            unit="short",
             stacked=True,
             title="Where the batches are",
             about="Open batches of the lane by state. submitted is at the service; everything else is us.",
@@ -100,11 +94,15 @@ SLOW: Final = Row(
         Panel(
             unit="reqps",
             title="In and out",
-            about="Requests handed over and replies a second, by status. expired is late; failed carries the service's error.",
+            about="Requests handed over, put into batches and answered a second. expired is late; failed carries the service's error.",
             queries=[
                 Query(
                     f"max by (lane) (rate(groupage_lane_submitted_requests_total{{{_MINE}}}[$__rate_interval]))",
                     "{{lane}} submitted",
+                ),
+                Query(
+                    f"sum by (lane) (rate(groupage_claimed_requests_total{{{_MINE}}}[$__rate_interval]))",
+                    "{{lane}} into batches",
                 ),
                 Query(
                     "max by (lane, status) "
@@ -129,6 +127,16 @@ SLOW: Final = Row(
             title="Requests in a batch",
             about="Half of the batches are smaller. Small batches: little waits, or linger_s is short for this load.",
             queries=[Query(_quantile(0.5, "groupage_batch_lines"), "{{lane}} half")],
+        ),
+        Panel(
+            unit="bytes",
+            title="Bytes: open requests and input files",
+            about="Bodies of open requests in Redis, against open_bytes_max of the lane. Beside them the size of the "
+            "largest tenth of the input files, against gather.file_bytes_max.",
+            queries=[
+                Query(_fleet("groupage_lane_open_bytes"), "{{lane}} open"),
+                Query(_quantile(0.9, "groupage_input_file_bytes"), "{{lane}} largest files"),
+            ],
         ),
         Panel(
             unit="short",
@@ -270,5 +278,5 @@ LANE: Final = Dashboard(
         Variable("lane", "groupage_lane_open_requests", "lane"),
         Variable("producer", "groupage_producer_reply_latency_seconds_count", "producer"),
     ),
-    rows=(SLOW, MONEY, PRODUCERS),
+    rows=(SLOW, DEADLINES, MONEY, PRODUCERS),
 )

@@ -41,6 +41,42 @@ MACHINERY: Final = Row(
             ],
         ),
         Panel(
+            unit="s",
+            title="Step duration, 95 %",
+            about="By state of the batch or kind of periodic step. Those that move files are long; others take far under a second.",
+            queries=[
+                Query(
+                    """histogram_quantile(0.95, sum by (le, kind) (rate(
+                        groupage_step_seconds_bucket{job=~"$job"}[$__rate_interval])))""",
+                    "{{kind}}",
+                )
+            ],
+        ),
+        Panel(
+            unit="short",
+            title="Taken over and woken again, last hour",
+            about="Steps that another worker took over in the middle, and wake-ups that got lost and were replaced. Both are "
+            "harmless; many mean stalled workers or lost arq keys.",
+            queries=[
+                Query('sum(increase(groupage_fences_lost_total{job=~"$job"}[1h]))', "taken over"),
+                Query('sum(increase(groupage_wakeups_recreated_total{job=~"$job"}[1h]))', "woken again"),
+            ],
+        ),
+        Panel(
+            unit="short",
+            alarm_at=1,
+            title="Settings",
+            about="Workers that refuse the newest settings and go on with earlier ones; their logs name the reasons. Beside it "
+            "reloads in the last hour, over all workers.",
+            queries=[
+                Query('sum(groupage_settings_refused{job=~"$job"})', "workers that refuse"),
+                Query(
+                    'sum by (outcome) (increase(groupage_settings_reloads_total{job=~"$job"}[1h]))',
+                    "reloads {{outcome}}",
+                ),
+            ],
+        ),
+        Panel(
             unit="ops",
             title="Steps by outcome",
             about="idle: looked and had nothing to do. retried and failed come again by themselves; a steady line is worth a look.",

@@ -1,9 +1,12 @@
-"""Queries by deployment."""
+"""Queries by deployment, and what panels of lanes choose by."""
 
 from typing import Final
 
 MINE: Final = 'job=~"$job", deployment=~"$deployment"'
 """Chooses what the variables at the top say."""
+
+LANE_MINE: Final = 'job=~"$job", lane=~"$lane"'
+"""The same on the dashboard of lanes."""
 
 
 def by(metric: str, *labels: str) -> str:

@@ -180,6 +180,7 @@ class Metrics:
         for deployment in deployments:
             self._duplicates.labels(deployment)
             self._adopted.labels(deployment)
+            self.scheduler.expect(deployment)
 
     def claimed(self, lane: str, n: int, tokens: int) -> None:
         """`n` requests of `tokens` estimated tokens went into a batch."""

@@ -81,6 +81,11 @@ class SchedulerMetrics:
             f"groupage_{name}", question, labels, registry=self._registry, buckets=tuple(buckets)
         )
 
+    def expect(self, deployment: str) -> None:
+        """Show drift as 0 before it happens, so that an alert sees the first one."""
+        for kind in ("orphaned", "unreserved"):
+            self._drift.labels(deployment, kind)
+
     def estimate_error(self, lane: str, deployment: str, ratio: float) -> None:
         """A batch was counted by the service: counted / expected tokens - 1."""
         self._estimate_error.labels(lane, deployment).observe(ratio)

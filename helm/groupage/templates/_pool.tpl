@@ -30,7 +30,8 @@ spec:
         azure.workload.identity/use: "true"
         {{- end }}
       annotations:
-        checksum/settings: {{ include "groupage.settings" . | sha256sum }}
+        # of what workers read at start only: the rest reaches them by the mounted file, without a restart
+        checksum/settings: {{ include "groupage.fixedSettings" . | sha256sum }}
         {{- with $pool.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -67,7 +68,7 @@ spec:
         - name: worker
           image: {{ include "groupage.image" . }}
           imagePullPolicy: {{ .Values.image.pullPolicy }}
-          args: [groupage-worker, run, --config, /etc/groupage/worker.yaml{{ with $.only }}, --only, {{ . }}{{ end }}]
+          args: [groupage-worker, run, --config, /etc/groupage/settings/worker.yaml{{ with $.only }}, --only, {{ . }}{{ end }}]
           securityContext:
             {{- include "groupage.containerSecurity" . | nindent 12 }}
           {{- with $pool.env }}
@@ -92,7 +93,8 @@ spec:
           resources:
             {{- toYaml $pool.resources | nindent 12 }}
           volumeMounts:
-            - {name: settings, mountPath: /etc/groupage/worker.yaml, subPath: worker.yaml, readOnly: true}
+            # folders, because a file that is mounted by subPath never changes
+            - {name: settings, mountPath: /etc/groupage/settings, readOnly: true}
             - {name: secrets, mountPath: /etc/groupage/secrets, readOnly: true}
             - {name: spool, mountPath: /spool}
             {{- range $place, $producer := keys .Values.credentials.encryption | sortAlpha }}
