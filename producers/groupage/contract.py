@@ -133,6 +133,7 @@ class WireReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     region: str | None = None
     submitted_at_ms: int | None = None
     finished_at_ms: int | None = None
+    batch_attempt: int = 1
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
@@ -155,6 +156,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         is_settled: True when its reply is there already.
         durability: What was reached before this ticket was made.
         client: Process that hears of its reply at once; others ask for it when they wait.
+        trace: Context of its submit (`traceparent`), where that is traced.
     """
 
     id: str
@@ -163,6 +165,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     is_settled: bool = False
     durability: Durability = Durability.MEMORY
     client: str = ""
+    trace: str = ""
 
     def __repr__(self) -> str:
         shown = ("id", "lane", "is_new", "is_settled", "durability")
@@ -176,7 +179,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def _said(self) -> tuple[str, str, bool, bool, Durability]:
-        """All but the client, which is about who asked, not about the request."""
+        """All but client and trace, which are about who asked, not about the request."""
         return self.id, self.lane, self.is_new, self.is_settled, self.durability
 
 
@@ -205,6 +208,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         cost_usd: Batch price of its tokens, where prices are configured; `online_cost_usd` is what the online
             endpoint would have charged.
         attempts: Attempts that failed before this reply.
+        batch_attempt: Which attempt of its batch it came from.
         accepted_at_ms: Unix ms when the request was accepted; `submitted_at_ms` when its batch was created at
             the service, `finished_at_ms` when that ended, `settled_at_ms` when this reply was written.
     """
@@ -226,6 +230,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     submitted_at_ms: int | None
     finished_at_ms: int | None
     settled_at_ms: int
+    batch_attempt: int = 1
 
     @property
     def ok(self) -> bool:

@@ -48,6 +48,11 @@ def reply(lane: str, producer: str, id: str) -> str:  # noqa: A002 - as above
     return f"{LAYOUT}:{{{lane}}}:p:{producer}:rep:{id}"
 
 
+def trace(lane: str, producer: str, id: str) -> str:  # noqa: A002 - as above
+    """String: context of the submit, where that is traced (`traceparent`). TTL: deadline + the lane's `reply_ttl_s`."""
+    return f"{LAYOUT}:{{{lane}}}:p:{producer}:trace:{id}"
+
+
 def queue(lane: str, producer: str, priority: str) -> str:
     """List of `id|tokens|bytes|accepted_at_ms`: waiting requests of one producer. Vanishes when empty."""
     return f"{LAYOUT}:{{{lane}}}:p:{producer}:q:{priority}"

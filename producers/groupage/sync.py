@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from groupage import client
 from groupage.contract import LaneInfo, Reply, Request, RequestStatus, Ticket
@@ -27,12 +27,12 @@ _inherited: Final[list[object]] = []
 class _Runtime:
     """An event loop in its own thread, and the producer that lives in it."""
 
-    def __init__(self, args: dict[str, Any]) -> None:
+    def __init__(self, kind: type[client.Producer], args: dict[str, Any]) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="groupage", daemon=True)
         self._thread.start()
         try:
-            self.producer = self.run(self._open(args))
+            self.producer = self.run(self._open(kind, args))
         except BaseException:
             self._end()
             raise
@@ -57,8 +57,8 @@ class _Runtime:
         self._loop.close()
 
     @staticmethod
-    async def _open(args: dict[str, Any]) -> client.Producer:
-        return await client.Producer(**args).__aenter__()
+    async def _open(kind: type[client.Producer], args: dict[str, Any]) -> client.Producer:
+        return await kind(**args).__aenter__()
 
 
 class Producer:
@@ -70,12 +70,15 @@ class Producer:
         reply = producer.reply(ticket, timeout_s=3600)
     """
 
+    kind: ClassVar[type[client.Producer]] = client.Producer
+    """What lives in the thread."""
+
     def __init__(
         self, url: str | Callable[[], str], *, name: str, lane: str | None = None, **options: Any
     ) -> None:
         # made once here, so that bad arguments are seen where they are written
         self._args = {"url": url, "name": name, "lane": lane, **options}
-        client.Producer(**self._args)
+        self.kind(**self._args)
         self._lock = threading.Lock()
         self._runtime: _Runtime | None = None
         _producers.add(self)
@@ -178,7 +181,7 @@ class Producer:
     def _started(self) -> _Runtime:
         with self._lock:
             if self._runtime is None:
-                self._runtime = _Runtime(self._args)
+                self._runtime = _Runtime(self.kind, self._args)
             return self._runtime
 
     def _forget_parent(self) -> None:

@@ -19,7 +19,7 @@ from redis.exceptions import AuthenticationError
 
 from groupage_worker import logs
 from groupage_worker.errors import ConfigurationError, Transient
-from groupage_worker.settings import LogSettings
+from groupage_worker.settinggroup import LogSettings
 
 BODY = "canary-prompt the patient said"
 KEY = "canarykey0123456789abcdef"

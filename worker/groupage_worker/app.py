@@ -1,6 +1,7 @@
 """The composition root: builds every part once, runs it, and takes it down in order."""
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
@@ -42,6 +43,7 @@ from groupage_worker.stages.spool import remove_abandoned
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, NamedRequests, request_store
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
+from groupage_worker.store.traces import TracedBatchStore
 from groupage_worker.work import Work, kind_of
 
 log = structlog.get_logger("app")
@@ -50,7 +52,6 @@ HARD_END_S = 10.0
 """After the drain time: how long connections may take to close before the process ends anyway."""
 
 HARD_END_STATUS = 70
-
 CLOCK_EVERY_S = 60.0
 SNAPSHOT_EVERY_S = 5.0
 BEAT_EVERY_S = 1.0
@@ -87,8 +88,9 @@ class App:
         timeout_s = settings.redis.socket_timeout_s
         self._data: RedisClient = connect(settings.redis.read_data, socket_timeout_s=timeout_s)
         self._control: RedisClient = connect(settings.redis.read_control, socket_timeout_s=timeout_s)
-        self._batches = BatchStore(self._control, clock=self._clock, closed_s=settings.retention.closed_s)
         self._requests = request_store(self._data, clock=self._clock, keys_dir=settings.encryption.keys_dir)
+        self._tracing = contextlib.ExitStack()
+        self._batches = self._batch_store()
         self._admission = Admission(self._data, clock=self._clock)
         redis = settings.redis
         is_one = redis.data.get_secret_value() == redis.control.get_secret_value()
@@ -128,6 +130,7 @@ class App:
             await self._work(health, watch, reloader, port=server.port)
         finally:
             await reloader.aclose()
+            await asyncio.to_thread(self._tracing.close)
             for client in self._context.azure.values():
                 await client.aclose()
             await self._data.aclose()
@@ -212,6 +215,24 @@ class App:
             await cancel_all(background)
             await waker.close()
         log.info("app.stopped")
+
+    def _batch_store(self) -> BatchStore:
+        """The store of batches that fits the settings; without tracing nothing of it is loaded."""
+        closed_s = self._settings.retention.closed_s
+        if not self._settings.tracing.enabled:
+            return BatchStore(self._control, clock=self._clock, closed_s=closed_s)
+        from groupage_worker.tracing import Tracing  # noqa: PLC0415 - an extra that few have
+
+        tracing = Tracing(self._settings)
+        self._tracing.callback(tracing.close)
+        return TracedBatchStore(
+            self._control,
+            clock=self._clock,
+            closed_s=closed_s,
+            data=self._data,
+            requests=self._requests,
+            tell=lambda attempt: tracing.ended(attempt, self._context.settings),
+        )
 
     def _make_context(self) -> Context:
         return Context(

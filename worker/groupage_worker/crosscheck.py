@@ -253,6 +253,8 @@ def surroundings(settings: Settings) -> list[str]:
         and importlib.util.find_spec("azure") is None
     ):
         found.append("regions: entra needs the library azure-identity; install groupage[worker,entra]")
+    if settings.tracing.enabled and not _has_exporter():
+        found.append("tracing.enabled: needs the OpenTelemetry SDK; install groupage[worker,otlp]")
     return found
 
 
@@ -266,9 +268,9 @@ def _keys_problems(keys_dir: Path | None) -> Iterator[str]:
         yield "encryption.keys_dir: needs the library cryptography; install groupage[worker,encryption]"
 
 
-def _has_azure_identity() -> bool:
+def _has_exporter() -> bool:
     try:
-        return importlib.util.find_spec("azure.identity") is not None
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
     except ModuleNotFoundError:
-        # raised for the missing parent package
+        # raised for a missing parent package
         return False

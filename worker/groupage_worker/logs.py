@@ -19,7 +19,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from groupage.errors import GroupageError
-from groupage_worker.settings import LogSettings
+from groupage_worker.settinggroup import LogSettings
 
 _FIELDS: Final = """
     batch child lane lanes deployment region attempt fence runs state from_state to_state next step steps

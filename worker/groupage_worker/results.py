@@ -188,6 +188,7 @@ class Origin:
     Attributes:
         input_usd: Batch price of a million input tokens, where configured; `output_usd` likewise.
         online_price_ratio: Online price divided by batch price.
+        attempt: Which attempt of the batch.
     """
 
     batch: str
@@ -198,6 +199,7 @@ class Origin:
     input_usd: float | None
     output_usd: float | None
     online_price_ratio: float
+    attempt: int = 1
 
     def cost_usd(self, usage: Usage | None) -> float | None:
         """Batch price of these tokens, or None where prices or counts are missing."""
@@ -225,6 +227,7 @@ def reply_of(row: Row, origin: Origin) -> bytes:
             region=origin.region,
             submitted_at_ms=origin.submitted_at_ms or None,
             finished_at_ms=origin.finished_at_ms or None,
+            batch_attempt=origin.attempt,
             body=msgspec.Raw(row.body or b"null"),
         ),
     )
@@ -240,6 +243,7 @@ def error_reply(error: ReplyError, origin: Origin | None = None) -> bytes:
             region=origin.region if origin else None,
             submitted_at_ms=(origin.submitted_at_ms or None) if origin else None,
             finished_at_ms=(origin.finished_at_ms or None) if origin else None,
+            batch_attempt=origin.attempt if origin else 1,
         ),
     )
 

@@ -1,6 +1,7 @@
 """What all groups of settings have in common, and the groups that no stage reads."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +25,34 @@ class OperatorSettings(Group):
 
     show_bodies: bool = Field(
         False, description="Whether `groupage request --body` may show what a request says."
+    )
+
+
+class LogSettings(Group):
+    """Logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is written."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON."
+    )
+
+
+class TracingSettings(Group):
+    """OpenTelemetry spans of batches; what is left open here, the SDK's own `OTEL_*` variables decide."""
+
+    enabled: bool = Field(False, description="Whether spans are sent; needs groupage[otlp].")
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/@?#]+/[^@?#]*$",
+        description="OTLP/HTTP address with its path, .../v1/traces. Default: OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    sample_ratio: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of batches that have spans. Default: OTEL_TRACES_SAMPLER, else all.",
     )
 
 

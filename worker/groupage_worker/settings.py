@@ -16,7 +16,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from groupage.contract import DEADLINE_S_MAX, LANE_PATTERN, Endpoint
 from groupage_worker.secretfile import read_secret
-from groupage_worker.settinggroup import EncryptionSettings, Group, HealthSettings, OperatorSettings
+from groupage_worker.settinggroup import (
+    EncryptionSettings,
+    Group,
+    HealthSettings,
+    LogSettings,
+    OperatorSettings,
+    TracingSettings,
+)
 
 LINES_MAX = 99_999
 """Requests in one input file: 'under 100,000' (azure-batch.md 6.1, 2026-11-20)."""
@@ -243,17 +250,6 @@ class HttpSettings(Group):
     )
 
 
-class LogSettings(Group):
-    """Logs."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is written."
-    )
-    format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: console on a terminal, else JSON."
-    )
-
-
 class Settings(BaseSettings):
     """Everything a worker can be told."""
 
@@ -281,6 +277,7 @@ class Settings(BaseSettings):
     health: HealthSettings = Field(HealthSettings(), description="The endpoint for probes and metrics.")
     encryption: EncryptionSettings = Field(EncryptionSettings(), description="Bodies and replies at rest.")
     operator: OperatorSettings = Field(OperatorSettings(), description="What `groupage` may show.")
+    tracing: TracingSettings = Field(TracingSettings(), description="OpenTelemetry spans of batches.")
 
     @classmethod
     def settings_customise_sources(

@@ -57,6 +57,7 @@ class Context:
         deployment = self.deployment(batch)
         return Origin(
             batch=batch.id,
+            attempt=batch.attempt,
             deployment=batch.deployment,
             region=self.settings.regions[deployment.region].location,
             submitted_at_ms=batch.submitted_at_ms,
