@@ -96,6 +96,23 @@ async def test_what_no_batch_would_answer_in_time_is_asked_online(fleet: Fleet) 
     assert counters["waiting_requests:n"] == counters["waiting_tokens:n"] == 0
 
 
+async def test_online_answers_are_in_the_books(fleet: Fleet) -> None:
+    """What online answers cost, took and used is in the figures of lane, deployment and producer, like a batch's."""
+    await fleet.submit(3, deadline_s=300)
+    await fleet.settle_all(limit_s=290)
+    usd = sum(reply.cost_usd or 0.0 for reply in (await fleet.replies()).values())
+    assert usd > 0
+    value = fleet.metrics.registry.get_sample_value
+    where = {"lane": LANE, "deployment": ONLINE}
+    for kind, expected in {"spent": usd, "online": usd, "wasted": 0.0}.items():
+        assert value("groupage_cost_usd_total", {**where, "kind": kind}) == pytest.approx(expected)
+        whose = {"lane": LANE, "producer": PRODUCER, "kind": kind}
+        assert value("groupage_producer_cost_usd_total", whose) == pytest.approx(expected)
+    assert value("groupage_online_cost_usd_total", where) == pytest.approx(usd)
+    assert value("groupage_reply_latency_seconds_count", {"lane": LANE}) == 3
+    assert value("groupage_used_tokens_total", {**where, "direction": "output"}) > 0
+
+
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_refusal_is_asked_again(fleet: Fleet, status: int) -> None:
     """An answer that says that nothing was done costs nothing: the request is asked again while there is time."""

@@ -17,8 +17,8 @@ from groupage_worker.azure.records import CallRecord
 from groupage_worker.azure.verdicts import ROWS
 from groupage_worker.collector import FleetCollector
 from groupage_worker.labels import CODES, OTHER, code_label, outcome_label
-from groupage_worker.metrics import LINE_OUTCOMES, STEP_OUTCOMES, Cost, Metrics
-from groupage_worker.replymetrics import PRODUCERS_MAX, Bill
+from groupage_worker.metrics import LINE_OUTCOMES, STEP_OUTCOMES, Metrics
+from groupage_worker.replymetrics import PRODUCERS_MAX, Bill, Cost
 from groupage_worker.snapshot import (
     BatchesSnapshot,
     DeploymentSnapshot,
@@ -169,13 +169,12 @@ def touch_everything(metrics: Metrics) -> None:
     metrics.settled("chat", "", "expired", 1)
     bill = Bill(wasted_usd=0.5)
     bill.replied(61.0, 3_600.5, usd=2.0)
-    metrics.replies.add("chat", "shop", bill, online_price_ratio=2.0)
+    metrics.replies.add("chat", "mini", {"shop": bill}, online_price_ratio=2.0)
     metrics.tally("chat", "mini", {"delivered": 4, "missing": 1})
     metrics.requeued("chat", "line", 1)
     metrics.remote_phase("mini", "validating", 200.0)
     metrics.call(CallRecord(op=Op.CREATE, region="eastus", status=201, error_code=None, seconds=0.2))
     metrics.tokens_used("chat", "mini", "input", 10)
-    metrics.cost("chat", "mini", "spent", 0.5)
     metrics.step("submitted", "idle", 0.1)
     metrics.step_lateness(0.1)
     metrics.fence_lost()
@@ -265,6 +264,8 @@ def test_events_count(metrics):
     assert value("groupage_producer_reply_latency_seconds_sum", shop) == 61
     costs = {k: value("groupage_producer_cost_usd_total", {**shop, "kind": k}) for k in get_args(Cost)}
     assert costs == {"spent": 2.5, "online": 4.0, "wasted": 0.5}
+    everybody = {k: value("groupage_cost_usd_total", {**pair, "kind": k}) for k in get_args(Cost)}
+    assert everybody == costs
     call = {"region": "eastus", "op": "create", "status": "2xx", "error_code": "ok"}
     assert value("groupage_calls_total", call) == 1
     assert value("groupage_fences_lost_total") == 1
@@ -280,7 +281,7 @@ def test_a_call_without_answer(metrics):
 def test_producers_share_labels_beyond_a_number(metrics):
     """However many producers there are, their series are few, and no money is left out."""
     for n in range(PRODUCERS_MAX + 7):
-        metrics.replies.add("chat", f"p{n}", Bill(wasted_usd=1.0), online_price_ratio=2.0)
+        metrics.replies.add("chat", "mini", {f"p{n}": Bill(wasted_usd=1.0)}, online_price_ratio=2.0)
     spent = {
         sample.labels["producer"]: sample.value
         for family in metrics.registry.collect()

@@ -16,7 +16,6 @@ from groupage_worker.schedulermetrics import SchedulerMetrics
 from groupage_worker.states import BatchState
 
 Direction = Literal["input", "output"]
-Cost = Literal["spent", "online", "wasted"]
 REMOTE_KINDS: Final = frozenset({"input_file", "output_file", "error_file", "batch"})
 LINE_OUTCOMES: Final = frozenset(
     {"delivered", "failed", "retried", "duplicate", "foreign", "unknown", "malformed", "missing"},
@@ -141,11 +140,6 @@ class Metrics:
         self._tokens = self._counter(
             "used_tokens_total", "How many tokens did the service count?", "lane", "deployment", "direction"
         )
-        self._cost = self._counter(
-            "cost_usd_total",
-            "What was spent, what would the online endpoint have charged, and what was wasted?",
-            *("lane", "deployment", "kind"),
-        )
         self._deleted = self._counter(
             "remote_deleted_total", "How many objects did we delete at the service?", "kind"
         )
@@ -257,10 +251,6 @@ class Metrics:
     def tokens_used(self, lane: str, deployment: str, direction: Direction, n: int) -> None:
         """The service counted `n` tokens."""
         self._tokens.labels(lane, deployment, direction).inc(n)
-
-    def cost(self, lane: str, deployment: str, kind: Cost, usd: float) -> None:
-        """Money, US dollars."""
-        self._cost.labels(lane, deployment, kind).inc(usd)
 
     def step(self, kind: str, outcome: str, seconds: float) -> None:
         """A step ended; `kind` is the state of its batch or the word of a periodic step."""

@@ -1,11 +1,14 @@
 """Metrics of replies: how long they took, how near their deadlines they came, and what they cost each producer."""
 
 import dataclasses
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
 
 from groupage_worker.labels import OTHER
+
+Cost = Literal["spent", "online", "wasted"]
 
 PRODUCERS_MAX: Final = 100
 """Producers that get series of their own in one process, the first to come; the others share `other`. Whoever may
@@ -19,13 +22,13 @@ LONG_BUCKETS_S: Final = (
 
 @dataclasses.dataclass(slots=True)
 class Bill:
-    """What one page of results gave one producer.
+    """What one page of results, or one online answer, gave one producer.
 
     Attributes:
         waits_s: From accept to reply, seconds, one for each reply.
         margins_s: From reply to deadline, seconds, in the same order.
-        useful_usd: Batch price of what became replies.
-        wasted_usd: Batch price of what gave nobody a reply.
+        useful_usd: Price of what became replies.
+        wasted_usd: Price of what gave nobody a reply.
     """
 
     waits_s: list[float] = dataclasses.field(default_factory=list)
@@ -69,6 +72,12 @@ class ReplyMetrics:
             ["lane", "producer"],
             registry=registry,
         )
+        self._cost = Counter(
+            "groupage_cost_usd_total",
+            "What was spent, what would the online endpoint have charged, and what was wasted?",
+            ["lane", "deployment", "kind"],
+            registry=registry,
+        )
         self._producer_cost = Counter(
             "groupage_producer_cost_usd_total",
             "What did each producer spend, what would the online endpoint have charged, and what was wasted?",
@@ -76,33 +85,44 @@ class ReplyMetrics:
             registry=registry,
         )
 
-    def add(self, lane: str, producer: str, bill: Bill, *, online_price_ratio: float) -> None:
-        """Count what one page of results gave one producer.
+    def add(
+        self, lane: str, deployment: str, bills: Mapping[str, Bill], *, online_price_ratio: float
+    ) -> None:
+        """Count what one page of results, or one online answer, gave each producer.
 
         Args:
             lane: Of the requests.
-            producer: Whose they are.
-            bill: What they cost.
-            online_price_ratio: Online price divided by batch price.
+            deployment: Which answered them.
+            bills: Producer -> what its replies took and cost.
+            online_price_ratio: Online price divided by the price in the bills.
         """
-        name = self._known(producer)
+        for producer, bill in bills.items():
+            name = self._known(producer)
+            self._waited(lane, name, bill)
+            for kind, usd in _costs(bill, online_price_ratio).items():
+                self._cost.labels(lane, deployment, kind).inc(usd)
+                self._producer_cost.labels(lane, name, kind).inc(usd)
+
+    def _waited(self, lane: str, producer: str, bill: Bill) -> None:
         latency, margin = self._latency.labels(lane), self._margin.labels(lane)
-        producer_latency = self._producer_latency.labels(lane, name)
+        producer_latency = self._producer_latency.labels(lane, producer)
         for seconds in bill.waits_s:
             latency.observe(max(0.0, seconds))
             producer_latency.observe(max(0.0, seconds))
         for seconds in bill.margins_s:
             margin.observe(max(0.0, seconds))
-        costs = (
-            ("spent", bill.useful_usd + bill.wasted_usd),
-            ("online", bill.useful_usd * online_price_ratio),
-            ("wasted", bill.wasted_usd),
-        )
-        for kind, usd in costs:
-            self._producer_cost.labels(lane, name, kind).inc(usd)
 
     def _known(self, producer: str) -> str:
         if producer not in self._named and len(self._named) >= PRODUCERS_MAX:
             return OTHER
         self._named.add(producer)
         return producer
+
+
+def _costs(bill: Bill, online_price_ratio: float) -> dict[Cost, float]:
+    """The kinds of money in a bill, US dollars."""
+    return {
+        "spent": bill.useful_usd + bill.wasted_usd,
+        "online": bill.useful_usd * online_price_ratio,
+        "wasted": bill.wasted_usd,
+    }

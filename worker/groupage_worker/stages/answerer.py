@@ -14,7 +14,8 @@ from groupage.contract import ReplyError, Status
 from groupage.scripts import Settlement
 from groupage_worker.azure.online import Asked
 from groupage_worker.errors import OutsideZone
-from groupage_worker.models import RELEASE, Batch, Debt, Move
+from groupage_worker.models import RELEASE, Batch, Debt, Move, Settled
+from groupage_worker.replymetrics import Bill
 from groupage_worker.results import error_reply, read_line, reply_of, status_of
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
@@ -95,8 +96,20 @@ class Answerer:
         settlement = Settlement.of(
             custom_id=row.custom_id, status=status_of(row.fate), reply=reply_of(row, origin)
         )
-        await self._write(batch, settlement, status_of(row.fate))
-        context.metrics.scheduler.online_cost(batch.lane, batch.deployment, origin.cost_usd(row.usage) or 0.0)
+        done = await self._write(batch, settlement, status_of(row.fate))
+        usd = origin.cost_usd(row.usage) or 0.0
+        bill = Bill()
+        if done.settled:
+            bill.replied(done.waits_s[0], done.margins_s[0], usd=usd)
+        else:
+            bill.wasted_usd = usd
+        bills = {row.custom_id.partition(":")[0]: bill}
+        metrics = context.metrics
+        metrics.replies.add(batch.lane, batch.deployment, bills, online_price_ratio=origin.online_price_ratio)
+        metrics.scheduler.online_cost(batch.lane, batch.deployment, usd)
+        if row.usage:
+            metrics.tokens_used(batch.lane, batch.deployment, "input", row.usage.input_tokens or 0)
+            metrics.tokens_used(batch.lane, batch.deployment, "output", row.usage.output_tokens or 0)
 
     async def _fail(self, batch: Batch, debt: Debt, error: ReplyError) -> None:
         log.warning("answerer.unclear", batch=batch.id, lane=batch.lane, deployment=batch.deployment)
@@ -104,12 +117,13 @@ class Answerer:
         settlement = Settlement.of(custom_id=debt.custom_id.decode(), status=Status.FAILED, reply=reply)
         await self._write(batch, settlement, Status.FAILED)
 
-    async def _write(self, batch: Batch, settlement: Settlement, status: Status) -> None:
+    async def _write(self, batch: Batch, settlement: Settlement, status: Status) -> Settled:
         context = self._context
         done = await context.requests.settle(
             batch.lane, batch.id, [settlement], reply_ttl_s=context.lane(batch).reply_ttl_s
         )
         context.metrics.settled(batch.lane, batch.deployment, status, done.settled)
+        return done
 
     async def _pause(self, batch: Batch, asked: Asked) -> None:
         first_s = asked.retry_after_s or self._context.settings.submit.circuit_pause_s

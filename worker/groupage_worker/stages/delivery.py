@@ -173,7 +173,6 @@ class Delivery:
         """Count what one settle call did, tokens and money included."""
         lane, deployment, metrics = self._batch.lane, self._batch.deployment, self._context.metrics
         used = {"input": 0, "output": 0}
-        spent = wasted = 0.0
         failed = 0
         bills: defaultdict[str, Bill] = defaultdict(Bill)
         settled = iter(zip(done.waits_s, done.margins_s, strict=True))
@@ -185,11 +184,9 @@ class Delivery:
                 used["output"] += row.usage.output_tokens or 0
             bill = bills[row.custom_id.partition(":")[0]]
             if code == "s":
-                spent += cost
                 failed += row.fate is not Fate.SUCCEEDED
                 bill.replied(*next(settled), usd=cost)
             else:
-                wasted += cost
                 bill.wasted_usd += cost
         self.tally.failed += failed
         self.tally.delivered += done.settled - failed
@@ -201,11 +198,7 @@ class Delivery:
         self.counted_tokens += used["input"]
         metrics.tokens_used(lane, deployment, "input", used["input"])
         metrics.tokens_used(lane, deployment, "output", used["output"])
-        metrics.cost(lane, deployment, "spent", spent + wasted)
-        metrics.cost(lane, deployment, "wasted", wasted)
-        metrics.cost(lane, deployment, "online", spent * self._origin.online_price_ratio)
-        for producer, bill in bills.items():
-            metrics.replies.add(lane, producer, bill, online_price_ratio=self._origin.online_price_ratio)
+        metrics.replies.add(lane, deployment, bills, online_price_ratio=self._origin.online_price_ratio)
 
     async def _retry(self) -> None:
         """Requeue lines that deserve another attempt, give up those that have had theirs."""
