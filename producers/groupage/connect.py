@@ -9,7 +9,7 @@ User and password before the hosts are those of the Redis servers. Runs on redis
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Never, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -37,6 +37,9 @@ SOCKET_TIMEOUT_S: Final = 10.0
 like a dead server."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
+
+LARGE_BYTES: Final = 512
+"""A command whose last argument is as long as this is packed without copying its arguments."""
 
 HEALTH_CHECK_S: Final = 30
 """A connection that was idle longer is tried with PING first; whole seconds, as redis-py wants."""
@@ -74,12 +77,25 @@ class _Pool(_Marking, ConnectionPool):
 class _PackedInC:
     """Connection that packs commands with hiredis where it is there; redis-py does that for blocking ones only.
 
-    A page of 256 keys is packed in 20 us instead of 300 us (docs/benchmarks.md).
+    A page of 256 keys is packed in 20 us instead of 300 us (docs/benchmarks.md). Bodies are not: hiredis would copy
+    them twice, so they go as they are.
     """
 
     def pack_command(self, *args: Any) -> list[bytes]:
+        if type(args[-1]) is bytes and len(args[-1]) >= LARGE_BYTES:
+            return self._in_pieces(args)
         packed: list[bytes] = _packer.pack(*args)
         return packed
+
+    def _in_pieces(self, args: Sequence[Any]) -> list[bytes]:
+        """A command with large arguments as the wire wants it; whoever writes it joins the pieces."""
+        # redis-py names some commands by two words
+        args = [*args[0].split(), *args[1:]]
+        encode, out = cast("Any", self).encoder.encode, [b"*%d\r\n" % len(args)]
+        for arg in args:
+            data = arg if type(arg) is bytes else encode(arg)
+            out += (b"$%d\r\n" % len(data), data, b"\r\n")
+        return out
 
 
 class _Plain(_PackedInC, Connection):

@@ -229,7 +229,7 @@ class Intake:
             item.keep_until_ms = min(deadline_at_ms, keep_until_ms)
             body = item.body
             header = codec.pack_header(item.digest, stamp, deadline_at_ms, item.tokens, len(body), letter)
-            page.add(item.id, header, body)
+            page.add(item.id, deadline_at_ms, item.tokens, len(body), header + body)
         return self._scripts.pack_submit(lane, self._producer, priority, page, now_ms=now_ms)
 
     def _answer(self, items: list[Item], answer: Submitted, level: Durability, missed: str | None) -> None:

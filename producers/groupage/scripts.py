@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import struct
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
@@ -69,29 +70,29 @@ class Submitted(NamedTuple):
         return cls(codes.decode("ascii"), limit_name.decode(), value, limit)
 
 
+_PLACE = struct.Struct("<ddIB").pack
+
+
 class SubmitPage:
-    """Requests of one call of `submit`, packed: their values travel as one argument.
+    """Requests of one call of `submit`: the values, and one argument with what the script has to know of each.
 
-    Packing six arguments for each request took longer than all else together.
-
-    Attributes:
-        index: What the script has to know of each to cut the values apart.
-        values: Headers and bodies.
+    Six arguments for each request took longer to pack than all else together.
     """
 
     def __init__(self) -> None:
-        self.index: list[str] = []
-        self.values: list[bytes] = []
+        self._index: list[bytes] = []
+        self._values: list[bytes] = []
 
-    def put(self, id: str, value: bytes) -> None:  # noqa: A002 - the word of the contract
-        """Add a request by its whole value."""
-        self.index.append(f"{id} {len(value)} ")
-        self.values.append(value)
+    def add(self, id: str, deadline_at_ms: int, tokens: int, body_bytes: int, value: bytes) -> None:  # noqa: A002 - the word of the contract
+        """Add a request; `value` is header and body, which say the same."""
+        name = id.encode()
+        self._index += (_PLACE(deadline_at_ms, tokens, body_bytes, len(name)), name)
+        self._values.append(value)
 
-    def add(self, id: str, header: bytes, body: bytes) -> None:  # noqa: A002 - as above
-        """Add a request by the two parts of its value."""
-        self.index.append(f"{id} {len(header) + len(body)} ")
-        self.values += (header, body)
+    @property
+    def args(self) -> list[bytes]:
+        """What the script gets of them."""
+        return [b"".join(self._index), *self._values]
 
 
 Call = tuple[list[str], list[Any]]
@@ -139,7 +140,7 @@ class Scripts:
         """
         page = SubmitPage()
         for entry in entries:
-            page.put(entry.id, entry.value)
+            page.add(entry.id, entry.deadline_at_ms, entry.tokens, entry.body_bytes, entry.value)
         call = self.pack_submit(lane, producer, priority, page, now_ms=now_ms)
         return Submitted.of(await self.submit_script(self._redis, *call))
 
@@ -153,8 +154,7 @@ class Scripts:
             DUE_SLOT_MS,
             ORPHAN_TTL_MS,
             priority.value,
-            "".join(page.index),
-            b"".join(page.values),
+            *page.args,
         ]
         names = [
             keys.load(lane),

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
-from redis.asyncio.connection import SSLConnection
+from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.exceptions import RedisError
 
 from groupage import InvalidRequest, Producer, Unavailable, testing
 from groupage.clock import SYNC_S, ServerClock
-from groupage.connect import NotConnectedError, connect, disconnect, redact
+from groupage.connect import LARGE_BYTES, NotConnectedError, connect, disconnect, redact
 from tests.producers.conftest import BODY, LANE, NAME, EmbeddedRedis, free_port
 
 BAD_URLS = [
@@ -231,3 +233,15 @@ async def test_the_servers_clock(redis: Any) -> None:
     local.mono = SYNC_S
     await clock.sync(redis)
     assert abs(clock.now_ms() - seconds * 1_000) < 60_000
+
+
+@given(
+    words=st.lists(st.one_of(st.text(max_size=9), st.integers(), st.floats(), st.binary(max_size=9))),
+    body=st.binary(min_size=LARGE_BYTES, max_size=LARGE_BYTES + 9),
+)
+def test_large_commands_are_packed_as_others(words: list[Any], body: bytes) -> None:
+    """A command with a large argument is the same on the wire as redis-py makes it."""
+    connection = connect("redis://localhost").connection_pool.make_connection()
+    for name in ("SET", "MEMORY USAGE"):
+        slow = b"".join(AbstractConnection.pack_command(connection, name, *words, body))
+        assert b"".join(connection.pack_command(name, *words, body)) == slow
