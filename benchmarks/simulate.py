@@ -1,10 +1,10 @@
 """Scheduling policies side by side in modelled regions, under a virtual clock. Ours is the product's own code.
 
-    python benchmarks/simulate.py                                   # the five worlds, all policies, five seeds
-    python benchmarks/simulate.py --worlds all --seeds 5 --json out.json --svg docs/performance
-    python benchmarks/simulate.py --worlds tenants --policies ours,k=16,sample
-    python benchmarks/simulate.py --quick                           # one seed, few policies: does it still work?
-    python benchmarks/simulate.py --read a.json b.json              # the tables of earlier runs
+    python -m benchmarks.simulate                                   # the five worlds, all policies, five seeds
+    python -m benchmarks.simulate --worlds all --seeds 5 --json out.json --svg docs/performance
+    python -m benchmarks.simulate --worlds tenants --policies ours,k=16,sample
+    python -m benchmarks.simulate --quick                           # one seed, few policies: does it still work?
+    python -m benchmarks.simulate --read a.json b.json              # the tables of earlier runs
 
 Seeds from 100 on were used for tuning; the published tables use 1, 2, 3 ... (docs/performance.md).
 """
@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from simulation import pictures, records, tables, worlds
-from simulation.policies import FIXED, OURS, SLICES, fixed_k, make
-from simulation.runs import Figures, run
-from simulation.spec import World
+from benchmarks.simulation import pictures, records, tables, worlds
+from benchmarks.simulation.policies import FIXED, OURS, SLICES, fixed_k, make
+from benchmarks.simulation.runs import Figures, run
+from benchmarks.simulation.spec import World
 
 QUICK = (OURS, "k=16", "sample")
 

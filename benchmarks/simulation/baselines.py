@@ -2,7 +2,7 @@
 
 from random import Random
 
-from simulation.fleet import Batch, Fleet, Policy
+from benchmarks.simulation.fleet import Batch, Fleet, Policy
 
 FOREVER = 10**15
 

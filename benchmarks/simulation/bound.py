@@ -8,7 +8,7 @@ caps and slots are ignored, so the bound is optimistic.
 import itertools
 import math
 
-from simulation.spec import Trace, World
+from benchmarks.simulation.spec import Trace, World
 
 
 def makespan_s(world: World, true_tokens: int, seed: int) -> float:

@@ -4,11 +4,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from benchmarks.simulation.loop import Loop
+from benchmarks.simulation.service import Region, Remote
+from benchmarks.simulation.spec import World
+from benchmarks.simulation.workload import Lane, Segment
+
 from groupage_worker.states import RemoteStatus
-from simulation.loop import Loop
-from simulation.service import Region, Remote
-from simulation.spec import World
-from simulation.workload import Lane, Segment
 
 POLL_S = 60.0
 """One list call per region and minute while something is in flight (performance-details.md 2.7, 2026-11-20)."""

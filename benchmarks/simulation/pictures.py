@@ -4,9 +4,9 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
-from simulation.policies import OURS
-from simulation.runs import Figures
-from simulation.tables import ratio_all, ratio_most
+from benchmarks.simulation.policies import OURS
+from benchmarks.simulation.runs import Figures
+from benchmarks.simulation.tables import ratio_all, ratio_most
 
 WIDTH, LEFT, RIGHT, ROW, TOP, BOTTOM = 760, 130, 70, 24, 58, 52
 OURS_COLOURS, OTHER_COLOURS = ("#0b6e4f", "#74c69d"), ("#5b6770", "#b8c0c6")

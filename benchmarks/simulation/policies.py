@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from simulation.baselines import RoundRobin, Sample, WaitForEach, WeightedShuffle
-from simulation.fleet import Policy
-from simulation.pulling import Pulling
-from simulation.spec import World
+from benchmarks.simulation.baselines import RoundRobin, Sample, WaitForEach, WeightedShuffle
+from benchmarks.simulation.fleet import Policy
+from benchmarks.simulation.pulling import Pulling
+from benchmarks.simulation.spec import World
 
 OURS = "ours"
 SAMPLE = "sample"
@@ -26,8 +26,6 @@ def make(name: str, world: World) -> Callable[[], Policy]:
     """
     if name == OURS:
         return Pulling
-    if name == "ours, waiting only":
-        return lambda: Pulling(moves_running=False)
     if name.startswith("k="):
         return lambda: Pulling(int(name[2:]))
     kinds: dict[str, Callable[[int], Policy]] = {

@@ -3,6 +3,11 @@
 import math
 from random import Random
 
+from benchmarks.simulation.fleet import Batch, Fleet, Policy
+from benchmarks.simulation.loop import Alarm
+from benchmarks.simulation.sight import Known, activity_of, flight_of, waits
+from benchmarks.simulation.workload import Segment
+
 from groupage.contract import Priority
 from groupage_worker import quota as quotas
 from groupage_worker.quota import usable_tokens
@@ -21,10 +26,6 @@ from groupage_worker.scheduling.estimates import TokenFactor, observe, pooled
 from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, learn, resliced
 from groupage_worker.scheduling.moves import Berth, plan_moves, plan_rescues
 from groupage_worker.scheduling.slices import linger_s
-from simulation.fleet import Batch, Fleet, Policy
-from simulation.loop import Alarm
-from simulation.sight import Known, activity_of, flight_of, waits
-from simulation.workload import Segment
 
 MARGIN = 0.97
 LINES_MAX = 99_999
@@ -32,9 +33,6 @@ FILE_TOKENS_MAX = int(190e6 / 4)
 """Tokens of one input file at 4 bytes each (`gather.file_bytes_max`)."""
 
 QUOTA_PAUSE_S = 60.0
-HEADERS_S = 300.0
-"""How long the quota headers of a create are believed."""
-
 KEEPS_RESERVE_S = 6 * 3_600.0
 """For so long after the last urgent request a share of each quota is kept for the next."""
 
@@ -44,12 +42,10 @@ class Pulling(Policy):
 
     Args:
         slices: Fixed k; None: the learned slice, which is ours.
-        moves_running: Whether the tail rule also moves batches that have begun.
     """
 
-    def __init__(self, slices: int | None = None, *, moves_running: bool | None = None) -> None:
+    def __init__(self, slices: int | None = None) -> None:
         self._slices = slices
-        self._moves_running = slices is None if moves_running is None else moves_running
 
     def start(self, fleet: Fleet) -> None:
         """Make the ledgers."""
@@ -112,7 +108,6 @@ class Pulling(Policy):
                 enqueued_tokens=region.enqueued(),
                 enqueued_tokens_max=region.spec.quota_tokens,
                 now_ms=_ms(fleet.now),
-                for_s=HEADERS_S,
             )
 
     def refused(self, batch: Batch, code: str) -> None:
@@ -259,7 +254,7 @@ class Pulling(Policy):
         if has_urgent:
             berths = [self._berth(i, self._room(i), batches) for i in range(len(self._known))]
         if waiting < sum(rooms):
-            for move in plan_moves(berths, waiting_tokens=waiting, moves_running=self._moves_running):
+            for move in plan_moves(berths, waiting_tokens=waiting):
                 fleet.move(batches[move.batch], int(move.target))
 
     def _room(self, i: int) -> int:

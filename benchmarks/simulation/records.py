@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from simulation.runs import Figures, Producer
+from benchmarks.simulation.runs import Figures, Producer
 
 Records = dict[str, dict[str, list[Figures]]]
 """World -> policy -> one run per seed."""

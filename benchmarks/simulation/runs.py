@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from simulation import bound
-from simulation.fleet import Fleet, Policy
-from simulation.spec import World
-from simulation.workload import Lane, Queue
+from benchmarks.simulation import bound
+from benchmarks.simulation.fleet import Fleet, Policy
+from benchmarks.simulation.spec import World
+from benchmarks.simulation.workload import Lane, Queue
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,10 @@ import heapq
 import math
 from random import Random
 
+from benchmarks.simulation.loop import Loop
+from benchmarks.simulation.spec import Outage, RegionSpec, Trace
+
 from groupage_worker.states import RemoteStatus
-from simulation.loop import Loop
-from simulation.spec import Outage, RegionSpec, Trace
 
 CANCEL_S = (20.0, 600.0)
 """A cancel takes up to ten minutes (how-to page of 2024-08-12; azure-batch.md 4.4, 2026-11-20); uniform here."""

@@ -3,13 +3,14 @@
 import dataclasses
 import math
 
+from benchmarks.simulation.fleet import Batch, Fleet
+
 from groupage_worker.quota import SharedLimit
 from groupage_worker.scheduling.circuit import Activity, Circuit
 from groupage_worker.scheduling.estimates import TokenFactor
 from groupage_worker.scheduling.learning import Learned
 from groupage_worker.scheduling.moves import Flight
 from groupage_worker.states import RemoteStatus
-from simulation.fleet import Batch, Fleet
 
 
 @dataclasses.dataclass(slots=True)

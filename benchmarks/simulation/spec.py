@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from random import Random
 
-from simulation.workload import Queue
+from benchmarks.simulation.workload import Queue
 
 HOUR = 3_600.0
 """Seconds."""

@@ -4,8 +4,8 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from simulation.policies import OURS, SAMPLE
-from simulation.runs import Figures
+from benchmarks.simulation.policies import OURS, SAMPLE
+from benchmarks.simulation.runs import Figures
 
 Results = Mapping[str, Mapping[str, Sequence[Figures]]]
 """World -> policy -> one run per seed."""

@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable
 from random import Random
 
+from benchmarks.simulation.spec import HOUR, Outage, RegionSpec, World
+from benchmarks.simulation.workload import Queue
+
 from groupage.contract import Priority
-from simulation.spec import HOUR, Outage, RegionSpec, World
-from simulation.workload import Queue
 
 REQUESTS = 100_000
 MEAN_TOKENS = 2_400

@@ -83,12 +83,55 @@ async def test_a_deployment_learns_from_its_batches(fleet: Fleet) -> None:
 
 async def test_quota_that_others_hold_is_found(redis: "Redis[bytes]", clock: ManualClock) -> None:
     """Refused because others hold the quota: nothing new is opened there meanwhile, and one batch at a time asks."""
-    config = emulator_config(tokens=20_000, regions=("eastus",), phantom_tokens=14_000)
+    config = emulator_config(
+        tokens=20_000, regions=("eastus",), phantom_tokens=14_000, profiles={"v1": {"quota_headers": False}}
+    )
     async with running_fleet(redis, clock, config=config, tokens=20_000) as fleet:
         ids = await fleet.submit(500, text="q" * 400, tokens=114)
         await fleet.settle_all(step_s=10.0)
-        batches = sum(1 for r in fleet.emulator.journal.records() if isinstance(r, journal.Create))
-        assert 0 < refusals(fleet) <= batches
+        assert 0 < refusals(fleet) <= created(fleet)
+        await assert_settled_once(fleet, ids)
+
+
+def created(fleet: Fleet) -> int:
+    """Batches that the service took."""
+    return sum(1 for r in fleet.emulator.journal.records() if isinstance(r, journal.Create))
+
+
+@pytest.mark.parametrize(("has_headers", "is_refused"), [(True, False), (False, True)])
+async def test_quota_headers_spare_refusals(
+    redis: "Redis[bytes]",
+    clock: ManualClock,
+    has_headers: bool,
+    is_refused: bool,
+) -> None:
+    """Where a create tells what others hold, no batch is opened for it; where it does not, a refusal tells."""
+    config = emulator_config(
+        tokens=20_000,
+        regions=("eastus",),
+        phantom_tokens=14_000,
+        profiles={"v1": {"quota_headers": has_headers}},
+    )
+    async with running_fleet(redis, clock, config=config, tokens=20_000) as fleet:
+        first = await fleet.submit(1, text="q" * 400, tokens=114)
+        await fleet.run_until(lambda: in_state(fleet, BatchState.SUBMITTED))
+        shared = (await fleet.batches.known.read(EAST)).shared
+        assert (shared.limit_tokens(20_000, clock.now_ms()) < 6_500) is has_headers
+        ids = await fleet.submit(150, text="q" * 400, tokens=114)
+        await fleet.settle_all(step_s=10.0)
+        assert (refusals(fleet) > 0) is is_refused
+        await assert_settled_once(fleet, first + ids)
+
+
+async def test_quota_that_comes_back_late_is_refused_seldom(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """Tokens that the service counts for a while after a batch's end look like others': at most one refusal a batch."""
+    config = emulator_config(tokens=20_000, regions=("eastus",), release_lag_s=900.0)
+    async with running_fleet(redis, clock, config=config, tokens=20_000) as fleet:
+        ids = await fleet.submit(500, text="q" * 400, tokens=114)
+        await fleet.settle_all(step_s=10.0)
+        assert refusals(fleet) <= created(fleet)
         await assert_settled_once(fleet, ids)
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from groupage_worker import quota
 from groupage_worker.knowledge import Knowledge, Signs, moved
-from groupage_worker.quota import SharedLimit
+from groupage_worker.quota import HEADERS_S, SharedLimit
 from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.circuit import (
     OPEN_FIRST_S,
@@ -117,10 +117,10 @@ def test_headers_tell_what_others_hold(held: int, others: int, free: int) -> Non
         enqueued_tokens=held + others,
         enqueued_tokens_max=quota_tokens,
         now_ms=NOW,
-        for_s=300.0,
     )
-    assert known.limit_tokens(quota_tokens, NOW + 299_999) == quota_tokens - others
-    assert known.limit_tokens(quota_tokens, NOW + 300_000) == quota_tokens
+    assert known.limit_tokens(quota_tokens, NOW + int(HEADERS_S * 1000) - 1) == quota_tokens - others
+    assert known.limit_tokens(quota_tokens, NOW + int(HEADERS_S * 1000)) == quota_tokens
+    assert (known.cap_tokens < 0) is (others == 0)
     assert known.strikes == 2
 
 
@@ -134,7 +134,6 @@ def test_headers_that_count_one_file_limit_nothing(file: int, more: int, free: i
         enqueued_tokens=file,
         enqueued_tokens_max=quota_tokens,
         now_ms=NOW,
-        for_s=300.0,
     )
     assert known.limit_tokens(quota_tokens, NOW) == quota_tokens
 

@@ -9,10 +9,8 @@ from hypothesis import strategies as st
 
 from groupage_worker.scheduling.completion import (
     OVERDUE_RATIO,
-    cautious_s,
     expected_s,
     hoped_s,
-    remaining_run_s,
     remaining_wait_s,
     waits_longer_ratio,
 )
@@ -105,7 +103,6 @@ def test_waits_grow_with_age(batches: list[tuple[float, float]], age: float) -> 
     assert rest >= 0
     if age > learned.overhead_s:
         assert rest >= OVERDUE_RATIO * age
-    assert cautious_s(learned, 0.0) > 0
     assert expected_s(learned, 2 * LIMIT) >= expected_s(learned, LIMIT)
 
 
@@ -125,8 +122,3 @@ def test_doubt_speaks_for_who_was_seen_least() -> None:
     seldom, often = (after(*[ended(overhead_s=900.0, run_s=100.0)] * n) for n in (1, 50))
     assert 0 < hoped_s(seldom) < hoped_s(often)
     assert hoped_s(Learned()) == 0.0
-
-
-def test_runs_go_on_as_fast_as_they_did() -> None:
-    """A third done after ten minutes takes twenty more."""
-    assert remaining_run_s(run_age_s=600.0, progress_ratio=1 / 3) == pytest.approx(1_200.0)

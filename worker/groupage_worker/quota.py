@@ -11,6 +11,9 @@ PAUSE_MAX_S: Final = {"token_limit_exceeded": 300.0}
 
 CIRCUIT_MAX_S: Final = 3_600.0
 
+HEADERS_S: Final = 300.0
+"""So long the quota headers of a create are believed; as long as the longest belief in a refusal."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
@@ -96,7 +99,6 @@ def told(
     enqueued_tokens: int,
     enqueued_tokens_max: int,
     now_ms: int,
-    for_s: float,
 ) -> SharedLimit:
     """After a create whose answer had the quota headers: others hold what is enqueued beyond our own.
 
@@ -105,14 +107,16 @@ def told(
 
     Args:
         shared: What was known.
-        held_tokens: Reserved tokens of our own batches that the service has accepted, the new one included.
+        held_tokens: Reserved tokens of our own batches that the service has accepted or may have, the new one
+            included.
         enqueued_tokens: Header `deployment-enqueued-tokens`.
         enqueued_tokens_max: Header `deployment-maximum-enqueued-tokens`.
-        now_ms: Now.
-        for_s: How long it is believed, seconds.
+        now_ms: Now; it is believed for `HEADERS_S`.
     """
-    free = max(0, enqueued_tokens_max - enqueued_tokens)
-    return dataclasses.replace(shared, cap_tokens=held_tokens + free, until_ms=now_ms + int(for_s * 1000))
+    cap = held_tokens + max(0, enqueued_tokens_max - enqueued_tokens)
+    if cap >= enqueued_tokens_max:
+        return dataclasses.replace(shared, cap_tokens=-1, until_ms=0)
+    return dataclasses.replace(shared, cap_tokens=cap, until_ms=now_ms + int(HEADERS_S * 1000))
 
 
 def backoff_s(retries: int, *, first_s: float = 0.5, longest_s: float = 60.0) -> float:

@@ -13,18 +13,9 @@ DOUBT_RATIO: Final = 0.9
 """Share of its expected time that a deployment with a single observation is forgiven, times 1 / sqrt(2)."""
 
 
-NINE_OF_TEN: Final = 1.2816
-"""Standard normal value that nine of ten are below."""
-
-
 def expected_s(learned: Learned, tokens: float) -> float:
     """Expected time of a new batch of so many tokens, seconds."""
     return learned.overhead_s + run_s(learned, tokens)
-
-
-def cautious_s(learned: Learned, tokens: float) -> float:
-    """Time that nine of ten new batches of so many tokens keep within, seconds."""
-    return math.exp(learned.log_mean + NINE_OF_TEN * math.sqrt(learned.log_var)) + run_s(learned, tokens)
 
 
 def hoped_s(learned: Learned) -> float:
@@ -41,16 +32,6 @@ def hoped_s(learned: Learned) -> float:
 def run_s(learned: Learned, tokens: float) -> float:
     """Expected run of a batch, seconds, as long as the deployment is as busy as it was."""
     return learned.run_s * tokens / learned.batch_tokens if learned.batch_tokens else 0.0
-
-
-def remaining_run_s(*, run_age_s: float, progress_ratio: float) -> float:
-    """Expected rest of the run of a batch that goes on as fast as it did, seconds.
-
-    Args:
-        run_age_s: For how long it has run.
-        progress_ratio: Share of its lines that are done, above 0.
-    """
-    return run_age_s * (1 - progress_ratio) / progress_ratio
 
 
 def remaining_wait_s(learned: Learned, age_s: float) -> float:

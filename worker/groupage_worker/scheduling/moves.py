@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from groupage_worker.scheduling.completion import (
-    cautious_s,
     expected_s,
-    remaining_run_s,
     remaining_wait_s,
     run_s,
 )
@@ -96,13 +94,12 @@ class Move:
     reason: str
 
 
-def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int, moves_running: bool = True) -> list[Move]:
+def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int) -> list[Move]:
     """Decide which batches to cancel now, so that all are done sooner.
 
     Args:
         berths: The deployments of a lane.
         waiting_tokens: What waits in the lane: it fills room first.
-        moves_running: Whether batches that have begun are moved as well.
 
     Returns:
         Moves, the one with the longest rest first. The room at its target is to be reserved before the cancel.
@@ -113,7 +110,7 @@ def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int, moves_running: b
     held = {b.name: max(1, sum(f.tokens for f in b.flights)) for b in berths if b.flights}
     leaving = dict.fromkeys(held, 0)
     moves: list[Move] = []
-    for _, _, flight, berth in _candidates(berths, moves_running=moves_running):
+    for _, _, flight, berth in _candidates(berths):
         # whoever stays behind shares what the leaving ones no longer use
         rest_s = _rest_s(berth, flight, 1 - leaving[berth.name] / held[berth.name])
         best = _quickest(rooms, flight, berth)
@@ -122,7 +119,7 @@ def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int, moves_running: b
         _, over_s, target = best
         _take(rooms, target, flight)
         leaving[berth.name] += flight.tokens
-        reason = "stalled" if berth.is_stalled else "running" if flight.run_age_s else "waiting"
+        reason = "stalled" if berth.is_stalled else "waiting"
         moves.append(_move(flight, berth, target, gain_s=rest_s - over_s, reason=reason))
     return moves
 
@@ -197,12 +194,10 @@ def _quickest(rooms: dict[str, Berth], flight: Flight, source: Berth) -> tuple[f
     """The best way to start over: the rest that it takes to be worth it, its time with the cancel, and where."""
     left = flight.tokens * (1 - flight.progress_ratio)
     best: tuple[float, float, Berth] | None = None
-    # what runs will end; what starts over draws a new wait, which may be a long one
-    estimate = cautious_s if flight.run_age_s and not source.is_stalled else expected_s
     for target in rooms.values():
         if target.room_tokens < flight.tokens:
             continue
-        over_s = CANCEL_S + estimate(target.learned, left)
+        over_s = CANCEL_S + expected_s(target.learned, left)
         is_same = target.name == source.name
         worth_s = max(over_s * (RESTART_RATIO if is_same else GAIN_RATIO), over_s + GAIN_S)
         if best is None or worth_s < best[0]:
@@ -210,7 +205,7 @@ def _quickest(rooms: dict[str, Berth], flight: Flight, source: Berth) -> tuple[f
     return best
 
 
-def _candidates(berths: Sequence[Berth], *, moves_running: bool) -> list[tuple[float, str, Flight, Berth]]:
+def _candidates(berths: Sequence[Berth]) -> list[tuple[float, str, Flight, Berth]]:
     """Batches worth a look, the longest rest first."""
     each = max(1, LOOKED_AT // max(1, sum(1 for b in berths if b.flights)))
     oldest = heapq.nsmallest(
@@ -219,7 +214,7 @@ def _candidates(berths: Sequence[Berth], *, moves_running: bool) -> list[tuple[f
             (-flight.age_s, flight.batch, flight, berth)
             for berth in berths
             for flight in berth.flights[:each]
-            if flight.moves < MOVES_MAX and _may_move(flight, berth, moves_running=moves_running)
+            if flight.moves < MOVES_MAX and _may_move(flight, berth)
         ),
         key=lambda c: c[:2],
     )
@@ -229,10 +224,9 @@ def _candidates(berths: Sequence[Berth], *, moves_running: bool) -> list[tuple[f
     )
 
 
-def _may_move(flight: Flight, berth: Berth, *, moves_running: bool) -> bool:
-    if berth.is_stalled or not flight.run_age_s:
-        return True
-    return moves_running and flight.progress_ratio > 0
+def _may_move(flight: Flight, berth: Berth) -> bool:
+    """What has begun is paid for and stays, unless nothing moves there: a move must cost nothing."""
+    return berth.is_stalled or not flight.run_age_s
 
 
 def _rest_s(berth: Berth, flight: Flight, share: float) -> float:
@@ -241,6 +235,4 @@ def _rest_s(berth: Berth, flight: Flight, share: float) -> float:
     if berth.is_stalled:
         # nothing says when it will go on: as long again as it has taken
         return max(flight.age_s, learned.residence_s)
-    if flight.run_age_s:
-        return share * remaining_run_s(run_age_s=flight.run_age_s, progress_ratio=flight.progress_ratio)
     return remaining_wait_s(learned, flight.age_s) + share * run_s(learned, flight.tokens)

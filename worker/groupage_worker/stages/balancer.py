@@ -55,10 +55,7 @@ class Balancer:
             seen = await sight.views(context, lane)
         if waiting < rooms:
             left = {name: batch for name, batch in flying.items() if batch not in moved}
-            # what has begun is paid for; a move must cost nothing
-            moves = plan_moves(
-                self._berths(seen, left, is_kept=is_kept), waiting_tokens=waiting, moves_running=False
-            )
+            moves = plan_moves(self._berths(seen, left, is_kept=is_kept), waiting_tokens=waiting)
             moved += await self._wish(moves, left, seen)
         return moved
 

@@ -24,6 +24,9 @@ log = structlog.get_logger("lessons")
 HELD_LOOK_S = 5.0
 """How often a batch that waits for quota looks whether one of ours has ended."""
 
+AT_SERVICE = frozenset({BatchState.CREATING, BatchState.RESOLVING, BatchState.SUBMITTED})
+"""Batches in these states may hold tokens at the service."""
+
 COUNTED_RATIO = 0.5
 """Of fewer lines than this share the service's count says little about the whole file."""
 
@@ -35,19 +38,28 @@ async def _state(context: Context, deployment: str) -> DeploymentState:
 async def accepted(context: Context, batch: Batch, remote: RemoteBatch) -> None:
     """The service took a batch: there is at least so much room."""
     await context.batches.absolve(batch.deployment)
-    if remote.enqueued_tokens is not None and remote.enqueued_tokens_max is not None:
-        await context.batches.note_reported(
-            batch.deployment, tokens=remote.enqueued_tokens, limit=remote.enqueued_tokens_max
-        )
+    enqueued, most = remote.enqueued_tokens, remote.enqueued_tokens_max
+    if enqueued is not None and most is not None:
+        await context.batches.note_reported(batch.deployment, tokens=enqueued, limit=most)
     state = await _state(context, batch.deployment)
     holders = await context.batches.moves.holders(state.attempts)
     is_alone = not any(b.state is BatchState.SUBMITTED for b in holders if b.id != batch.id)
+    at_service = sum(state.attempts.get(b.reservation, 0) for b in holders if b.state in AT_SERVICE)
     now = context.clock.now_ms()
 
     def change(known: Knowledge) -> Knowledge:
         shared = quotas.accepted(known.shared, held_tokens=state.reserved_tokens)
-        quota = known.quota_tokens if remote.enqueued_tokens_max is None else remote.enqueued_tokens_max
-        known = dataclasses.replace(known, shared=shared, quota_tokens=quota)
+        if enqueued is not None and most is not None:
+            shared = quotas.told(
+                shared,
+                held_tokens=at_service,
+                enqueued_tokens=enqueued,
+                enqueued_tokens_max=most,
+                now_ms=now,
+            )
+        known = dataclasses.replace(
+            known, shared=shared, quota_tokens=known.quota_tokens if most is None else most
+        )
         return knowledge.moved(known, now_ms=now, is_counting=False) if is_alone else known
 
     await context.batches.known.update(batch.deployment, change)

@@ -1,0 +1,1 @@
+"""The scheduler on the real thing: the product's steps on a real Redis, against emulated regions over HTTP."""
