@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import yaml
 from groupage import Producer, Reply, Request, Status
 from groupage_emulator import digest, digest_of_reply
 from groupage_emulator.redis_server import free_port
+from groupage_worker.__main__ import STOPPED
 from tests.image.containers import UID, Container, Engine, until
 
 pytestmark = pytest.mark.timeout(150)
@@ -171,6 +174,28 @@ def test_start_to_ready(worker: tuple[Container, int]) -> None:
         if took[-1] < READY_S_MAX:
             break
     assert min(took) < READY_S_MAX, took
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether a process has a handler for SIGTERM."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(status["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def test_a_stop_while_it_starts(worker: tuple[Container, int]) -> None:
+    """A SIGTERM long before the worker is ready ends it at once: process 1 has a handler before it imports itself."""
+    container, port = worker
+    for _ in range(STARTS):
+        container.start()
+        pid = int(container.inspect()["State"]["Pid"])
+        until(lambda pid=pid: catches_sigterm(pid), 30, "the worker does not catch SIGTERM")
+        assert not is_ready(port)
+        os.kill(pid, signal.SIGTERM)
+        # 0: this machine was slow to look, and the worker had its own handler already
+        if (status := container.finish()) == STOPPED:
+            return
+        assert status == 0
+    pytest.fail("SIGTERM is not caught before everything is imported")
 
 
 def trial(engine: Engine, folder: Path, redis_url: str) -> str:
