@@ -1,5 +1,6 @@
 """Rendered manifests as objects; `python -m tests.helm.manifests --builtin|--queries FILE...` for `.ci/chart`."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -34,8 +35,9 @@ def run(major: int, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([helm(major), *words], capture_output=True, text=True, check=False)
 
 
+@functools.cache
 def template(major: int, values: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    """`helm template` with a values file and further options."""
+    """`helm template` with a values file and further options; the same call is made once."""
     kube = ("--kube-version", KUBE_VERSION)
     return run(major, "template", "groupage", str(CHART), "-n", "llm", *kube, "-f", str(values), *words)
 

@@ -106,6 +106,26 @@ def test_selectors_meet_their_pods(values: Path) -> None:
         assert selected(policies["groupage-worker"]["podSelector"]) == workers | {"groupage-trial"}
 
 
+@VALUES
+def test_a_node_that_is_drained_takes_one_worker_at_a_time(values: Path) -> None:
+    """Each pool has a budget of one disrupted pod, unless it is switched off, and its pods spread over nodes and zones."""
+    manifests = rendered(values)
+    pools = {
+        one["metadata"]["name"]: one["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        for one in of_kind(manifests, "Deployment")
+        if one["spec"]["template"]["metadata"]["labels"].get("groupage/role") == "worker"
+    }
+    budgets = {one["metadata"]["name"]: one["spec"] for one in of_kind(manifests, "PodDisruptionBudget")}
+    given = yaml.safe_load(values.read_text()).get("podDisruptionBudget", {})
+    assert set(budgets) == (set(pools) if given.get("enabled", True) else set())
+    assert {spec["maxUnavailable"] for spec in budgets.values()} <= {1}
+    for spread in pools.values():
+        assert {one["topologyKey"] for one in spread} == {
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        }
+
+
 def test_alerts_and_dashboards_arrive_whole() -> None:
     """The rules object holds every group of files/alerts.yaml, and each dashboard file is in a ConfigMap as it is."""
     manifests = rendered(CHART / "ci" / "values-production.yaml")
