@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from groupage import InvalidRequest, Producer, Unavailable, testing
 from groupage.clock import SYNC_S, ServerClock
 from groupage.connect import LARGE_BYTES, NotConnectedError, connect, disconnect, redact
+from groupage_worker.operator.acl import producer_user
 from tests.producers.conftest import BODY, LANE, NAME, EmbeddedRedis, free_port
 
 BAD_URLS = [
@@ -81,36 +82,13 @@ def test_another_class() -> None:
         connect("redis+cluster://a:1", redis_class=Other)
 
 
-COMMANDS = (
-    *("ping", "hello", "client|setinfo", "time", "evalsha", "eval"),
-    *("get", "set", "getrange", "setrange", "mget", "exists", "unlink", "expire", "pexpire"),
-    *("strlen", "pexpiretime", "del", "hdel"),
-    *("hget", "hset", "hmget", "hgetall", "hincrby", "rpush", "zadd", "zrange", "xadd", "xread", "xtrim"),
-)
-"""All that a producer needs; scripts run with the rights of their caller."""
-
-
 async def test_a_user_of_its_own(redis_server: Any, redis: Any) -> None:
-    """A producer works as an ACL user that may touch only its own keys, and cannot touch another's."""
+    """A producer works as the user that `groupage acl` makes for it, and cannot touch another's keys."""
     await testing.announce_lane(redis_server.url, LANE)
-    await redis.acl_setuser(
-        "shop",
-        enabled=True,
-        passwords=["+p@ss/word"],
-        keys=[
-            "g1:lanes",
-            "g1:{*}:p:shop:*",
-            "g1:{*}:load",
-            "g1:{*}:ready:*",
-            "g1:{*}:due:*",
-            "g1:inbox:shop:*",
-            "g1:epoch",
-        ],
-        categories=["-@all"],
-        commands=[f"+{name}" for name in COMMANDS],
-    )
+    user = producer_user(NAME)
+    await redis.execute_command("ACL", "SETUSER", user.name, "reset", "on", ">p@ss/word", *user.rules())
     try:
-        url = redis_server.url.replace("unix://", "unix://shop:p%40ss%2Fword@")
+        url = redis_server.url.replace("unix://", f"unix://{user.name}:p%40ss%2Fword@")
         async with Producer(url, name=NAME, lane=LANE) as producer:
             ticket = await producer.submit(BODY)
             await testing.settle(redis_server.url, LANE, NAME, ticket.id, body=1)
@@ -122,12 +100,12 @@ async def test_a_user_of_its_own(redis_server: Any, redis: Any) -> None:
                 await thief.status("r1")
             with pytest.raises(Unavailable):
                 await thief.reply("r1")
-        wrong = redis_server.url.replace("unix://", "unix://shop:wrong@")
+        wrong = redis_server.url.replace("unix://", f"unix://{user.name}:wrong@")
         with pytest.raises(Unavailable):
             async with Producer(wrong, name=NAME):
                 pytest.fail("the password is wrong")
     finally:
-        await redis.acl_deluser("shop")
+        await redis.acl_deluser(user.name)
 
 
 async def test_unsent_is_told_from_lost(tmp_path: Path) -> None:
