@@ -35,7 +35,7 @@ from groupage import keys
 from groupage.connect import connect, disconnect
 from groupage_emulator import Clock, Emulator, journal
 from groupage_emulator.redis_server import EmbeddedRedis
-from groupage_worker.stages.recoverer import STEP as RECOVER
+from groupage_worker.rounds import RECOVER
 from tests.chaos import aof
 from tests.chaos.actors import StepActor, Verdict
 from tests.chaos.checker import check

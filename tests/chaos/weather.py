@@ -164,7 +164,11 @@ def _groups(rng: random.Random) -> dict[str, Any]:
             "quota_pause_s": rng.choice([5.0, 60.0]),
             "circuit_pause_s": rng.choice([5.0, 60.0]),
         },
-        "track": {"poll_s": rng.choice([5.0, 60.0, 300.0]), "jitter_ratio": 0},
+        "track": {
+            "poll_s": rng.choice([5.0, 60.0, 300.0]),
+            "jitter_ratio": 0,
+            "list_from": rng.choice([1, 2, 20]),
+        },
         "retention": {"remote_grace_s": rng.choice([1.0, 60.0, 3_600.0]), "closed_s": 8_640_000.0},
     }
 

@@ -53,7 +53,7 @@ def _spelling(code: str) -> str:
 CODES: Final = {_spelling(word): word for word in _WORDS.split()}
 """Spelling -> the label it gets."""
 
-KINDS: Final = frozenset({"gather", "balance", "ladder", "expire", "sweep", "recover", "watchdog"})
+KINDS: Final = frozenset({"gather", "balance", "ladder", "expire", "sweep", "look", "recover", "watchdog"})
 """Steps beside the states of a batch."""
 
 OUTCOMES: Final = frozenset(

@@ -1,8 +1,7 @@
 """Runs steps: begin → one bounded action → commit. The one place where errors of steps end.
 
-A step name is `batch:<id>`, or `gather:<lane>`, `expire:<lane>`, `sweep:<region>` for the periodic ones. The due
-sets say when each must run; whoever runs one, however often, does no harm: batches are fenced, and what the
-periodic steps do is atomic in scripts.
+A step name is `batch:<id>`, or one of `rounds` for the periodic ones. The due sets say when each must run; whoever
+runs one, however often, does no harm: batches are fenced, and what the periodic steps do is atomic in scripts.
 """
 
 import random
@@ -11,10 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from redis.exceptions import RedisError
 
-from groupage_worker import poison
+from groupage_worker import poison, rounds
 from groupage_worker.errors import FenceLost, RegionUnavailable, Transient, WorkerError
 from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
+from groupage_worker.rounds import RECOVER
 from groupage_worker.stages.adopter import Adopter
 from groupage_worker.stages.answerer import Answerer
 from groupage_worker.stages.balancer import Balancer
@@ -25,8 +25,8 @@ from groupage_worker.stages.expirer import Expirer
 from groupage_worker.stages.gatherer import Gatherer
 from groupage_worker.stages.janitor import Janitor
 from groupage_worker.stages.ladder import Ladder
+from groupage_worker.stages.lookout import Lookout
 from groupage_worker.stages.quarantine import Quarantine
-from groupage_worker.stages.recoverer import STEP as RECOVER
 from groupage_worker.stages.recoverer import Recoverer
 from groupage_worker.stages.requeuer import Requeuer
 from groupage_worker.stages.resolver import Resolver
@@ -47,8 +47,6 @@ STRANGE_WAIT_S = 5.0
 """A batch that this worker's settings do not know is left to others for so long."""
 CRASHED_WAIT_S = 5.0
 """Wait before a periodic step that crashed runs again."""
-PERIODS_S = {"balance": 15.0, "ladder": 5.0, "expire": 1.0, "sweep": 120.0, "recover": 1.0}
-"""How often the periodic steps run; gathering has a setting of its own."""
 
 
 class Pipeline:
@@ -66,6 +64,7 @@ class Pipeline:
         }
         self._expirer = Expirer(context)
         self._janitor = Janitor(context)
+        self._lookout = Lookout(context)
         self._bookkeeper = Bookkeeper(context)
         self._recoverer = Recoverer(context)
         self._stages: Mapping[BatchState, Step] = {
@@ -88,20 +87,8 @@ class Pipeline:
     async def schedule_periodic(self) -> None:
         """Make sure that every periodic step of this configuration is due; those that are stay as they are."""
         now = self._context.clock.now_ms()
-        for step in self.periodic_steps():
+        for step in rounds.names_of(self._context.settings):
             await self._context.batches.schedule(step, heavy=False, at_ms=now)
-
-    def periodic_steps(self) -> list[str]:
-        """Names of the steps that never end, for this configuration. All of them are light."""
-        settings = self._context.settings
-        return [
-            *(
-                f"{kind}:{lane}"
-                for lane in settings.lanes
-                for kind in ("gather", "balance", "ladder", "expire")
-            ),
-            *(f"sweep:{region}" for region in settings.regions),
-        ]
 
     async def beat(self) -> None:
         """Look whether Redis still tells the same history; if not, have it recovered.
@@ -244,12 +231,12 @@ class Pipeline:
 
     async def _run_periodic(self, step: str, kind: str, name: str) -> float | None:
         context = self._context
-        if not self._is_wanted(kind, name):
+        if not rounds.is_wanted(context.settings, kind, name):
             # of another configuration: a newer worker may know it, so it stays scheduled
             return await self._leave_to_others(step, heavy=False)
         started = context.clock.monotonic_s()
         outcome = "failed"
-        every: float | None = PERIODS_S.get(kind, context.settings.gather.tick_s)
+        every: float | None = rounds.every_s(context.settings, kind)
         try:
             if await self._tick(kind, name):
                 await context.batches.unschedule(step)
@@ -272,15 +259,6 @@ class Pipeline:
             await context.batches.reschedule(step, heavy=step == RECOVER, at_ms=at)
         return every
 
-    def _is_wanted(self, kind: str, name: str) -> bool:
-        settings = self._context.settings
-        if kind == "sweep":
-            return name in settings.regions
-        if kind in self._openers:
-            return name in settings.lanes
-        # deadlines of a lane that was taken out of the settings are still kept
-        return kind == "expire" or f"{kind}:{name}" == RECOVER
-
     async def _tick(self, kind: str, name: str) -> bool:
         """One turn of a periodic step; True if it is over for good."""
         context = self._context
@@ -295,6 +273,9 @@ class Pipeline:
                 if await self._janitor.sweep(name):
                     await self._recoverer.look_at(name)
                 await self._bookkeeper.tick(name)
+            case "look" if not context.epochs.is_frozen:
+                for step, at_ms in await self._lookout.tick(name):
+                    await self._wake(step, False, at_ms)
             case "recover":
                 return await self._recoverer.tick()
         return False

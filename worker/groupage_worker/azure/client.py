@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -230,7 +230,7 @@ class AzureClient:
                 return batch
             raise
 
-    async def list_batches(self, *, limit: int = 100) -> AsyncIterator[RemoteBatch]:
+    async def list_batches(self, *, limit: int = 100) -> AsyncGenerator[RemoteBatch, None]:
         """All batches of the resource, also those that are not ours, in the service's order.
 
         Args:

@@ -22,8 +22,6 @@ from groupage_worker.states import BEFORE_SUBMITTED, BatchState
 
 log = structlog.get_logger("recoverer")
 
-STEP = "recover:fleet"
-
 BYTES_PER_TOKEN = 4
 """Estimate of a file's tokens before it is read."""
 

@@ -8,15 +8,12 @@ from groupage_worker.azure.verdicts import verdict_of_failed
 from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.errors import NotFound
 from groupage_worker.models import CANCEL, KEEP, RELEASE, Batch, Move
-from groupage_worker.stages import lessons
+from groupage_worker.stages import lessons, patience
 from groupage_worker.stages.consequences import follow
 from groupage_worker.stages.context import Context
 from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("tracker")
-
-NOBODY_WAITS_AFTER_S = 3_600.0
-"""From this age on, each poll looks whether anybody still waits for a batch; it ends at the first who does."""
 
 MISSES_MAX = 5
 MISSED_WAIT_S = 400.0
@@ -116,16 +113,10 @@ class Tracker:
         if batch.wish == CANCEL:
             return "asked"
         context = self._context
-        track, now = context.settings.track, context.clock.now_ms()
-        limits = {
-            RemoteStatus.VALIDATING: track.validating_max_s,
-            RemoteStatus.IN_PROGRESS: track.running_max_s,
-            RemoteStatus.FINALIZING: track.finalizing_max_s,
-        }
-        since = batch.status_at_ms or batch.submitted_at_ms
-        if now - since > limits.get(status or RemoteStatus.IN_PROGRESS, track.running_max_s) * 1000:
+        now = context.clock.now_ms()
+        if patience.is_stuck(context.settings.track, batch, status, now_ms=now):
             return f"stuck_{status or 'unknown'}"
-        is_time = now - batch.submitted_at_ms > NOBODY_WAITS_AFTER_S * 1000
+        is_time = patience.may_be_forgotten(batch, now_ms=now)
         if is_time and not await context.requests.any_open(batch.lane, batch.id):
             return "nobody_waits"
         return ""

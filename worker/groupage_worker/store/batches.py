@@ -13,6 +13,7 @@ from groupage_worker.store.client import RedisClient
 from groupage_worker.store.deployments import DeploymentState
 from groupage_worker.store.history import EVENTS_MAX, event_of
 from groupage_worker.store.knowledge import KnowledgeStore
+from groupage_worker.store.looks import LookStore
 from groupage_worker.store.moves import MoveStore
 
 PAGE = 500
@@ -40,6 +41,7 @@ class BatchStore:
         self._adopt = load_script("groupage_worker", "adopt_batch")
         self.known = KnowledgeStore(redis)
         self.moves = MoveStore(redis, clock=clock)
+        self.looks = LookStore(redis, clock=clock)
 
     async def open(self, batch: Batch, *, tokens: int, limit: int) -> bool:
         """Create the record with its reservation, due at once; False if the deployment has no room.
