@@ -18,6 +18,9 @@ DUPLICATES_MS = 48 * 3_600_000
 INPUT_PURPOSE = "batch"
 """Purpose of input files; outputs have another (azure-batch.md 2.1, 2026-11-20)."""
 
+PAGE = 100
+"""Remote batches whose records are read together: a page of the service's list."""
+
 FROZEN_WAIT_S = 5.0
 """Wait for the end of a freeze."""
 
@@ -75,14 +78,26 @@ class Janitor:
         """
         context = self._context
         oldest_ms = context.clock.now_ms() - DUPLICATES_MS
+        page: list[tuple[Owner, RemoteBatch]] = []
         async for remote in context.azure[region].list_batches():
             owner = owner_of_batch(context.settings.cluster, remote.metadata)
             if owner is None or (remote.created_at_ms or oldest_ms) < oldest_ms:
                 continue
-            batch = await context.batches.read(owner.batch)
-            if batch is None or batch.remote_id == remote.id or not _is_passed(batch, owner):
-                continue
-            await self._end_duplicate(region, batch, remote)
+            page.append((owner, remote))
+            if len(page) == PAGE:
+                await self._end_duplicates(region, page)
+                page = []
+        await self._end_duplicates(region, page)
+
+    async def _end_duplicates(self, region: str, page: list[tuple[Owner, RemoteBatch]]) -> None:
+        """Compare a page with its records, read in one call."""
+        context = self._context
+        records = await context.batches.moves.records({owner.batch for owner, _ in page})
+        known = {batch.id: batch for batch in records}
+        for owner, remote in page:
+            batch = known.get(owner.batch)
+            if batch and batch.remote_id != remote.id and _is_passed(batch, owner):
+                await self._end_duplicate(region, batch, remote)
 
     async def _end_duplicate(self, region: str, batch: Batch, remote: RemoteBatch) -> None:
         """Cancel one, or delete what it has left once it ended."""

@@ -36,7 +36,11 @@ class MoveStore:
 
     async def holders(self, attempts: Iterable[str]) -> list[Batch]:
         """The records behind reservations, the oldest first; those that are gone or unreadable are left out."""
-        names = sorted({attempt.rpartition(":")[0] for attempt in attempts})
+        return await self.records({attempt.rpartition(":")[0] for attempt in attempts})
+
+    async def records(self, batches: Iterable[str]) -> list[Batch]:
+        """The records of batches, the oldest first; those that are gone or unreadable are left out."""
+        names = sorted(set(batches))
         found = []
         for start in range(0, len(names), PAGE):
             page = names[start : start + PAGE]
