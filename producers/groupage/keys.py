@@ -26,6 +26,9 @@ EPOCH = f"{LAYOUT}:epoch"
 
 Written by workers (`beat`, `unfreeze`); producers read `number`: when it changes, something may have been lost. No TTL."""
 
+REFUSALS = f"{LAYOUT}:refusals"
+"""control, hash: worker -> settings that it refused while it runs, and why (JSON). TTL: a week after the last one."""
+
 
 def lane_prefix(lane: str) -> str:
     """Start of every data key of a lane; handed to scripts."""

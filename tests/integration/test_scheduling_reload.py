@@ -128,6 +128,10 @@ async def test_what_cannot_work_is_refused_and_the_old_stays(site: Site, path: s
     assert site.fleet.context.settings is before
     assert site.count("refused") == 1
     assert "1 problems" in site.health.notes()[0]
+    (refusal,) = (await site.fleet.batches.refusals.all()).values()
+    assert refusal.at_ms == site.fleet.clock.now_ms()
+    assert len(refusal.problems) == 1
+    assert path.partition(".")[0] in refusal.problems[0]
     assert site.health.not_live() == []
 
 
@@ -136,9 +140,13 @@ async def test_a_file_that_is_mended_is_taken(site: Site) -> None:
     assert not await site.change(f"deployments.{EAST}.enqueued_tokens", "plenty")
     assert await site.change(f"deployments.{EAST}.enqueued_tokens", 200_000)
     assert site.health.notes() == []
+    assert await site.fleet.batches.refusals.all() == {}
     site.path.unlink()
     assert not await site.reloader.look()
     assert site.health.notes() != []
+    assert list(await site.fleet.batches.refusals.all()) != []
+    await site.reloader.aclose()
+    assert await site.fleet.batches.refusals.all() == {}
 
 
 async def test_a_deployment_may_come_and_go(site: Site) -> None:

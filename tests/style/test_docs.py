@@ -20,7 +20,7 @@ def test_every_key_is_documented() -> None:
         args = {p: given.get(p, f"<{p}>") for p in inspect.signature(builder).parameters}
         key = builder(**args)
         assert f"`{key}`" in text, key
-    for constant in (keys.LANES, keys.DUE_LIGHT, keys.DUE_HEAVY, keys.EPOCH):
+    for constant in (keys.LANES, keys.DUE_LIGHT, keys.DUE_HEAVY, keys.EPOCH, keys.REFUSALS):
         assert f"`{constant}`" in text, constant
 
 

@@ -1,15 +1,19 @@
 """Settings that change while a worker runs: the file is read again when it changes, or on SIGHUP.
 
-What cannot work is refused as a whole: the settings in force stay, the reasons are logged, a metric and the probes say
-so. What is in flight stays: nothing that open batches or requests need can be taken away.
+What cannot work is refused as a whole: the settings in force stay, the reasons are logged and shown by `groupage status`,
+a metric and the probes say so. What is in flight stays: nothing that open batches or requests need can be taken away.
 """
 
 import asyncio
+import contextlib
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import structlog
+from redis.exceptions import RedisError
 
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.errors import ConfigurationError
@@ -51,6 +55,7 @@ class Reloader:
         self._make_client, self._health = make_client, health
         self._stamp = self._stamp_now()
         self._is_asked = False
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._retired: list[AzureClient] = []
 
     def ask(self) -> None:
@@ -67,11 +72,14 @@ class Reloader:
             settings = await asyncio.to_thread(self._load)
             return await self._bring_in(settings)
         except ConfigurationError as error:
-            self._refuse(error.problems)
+            await self._refuse(error.problems)
             return False
 
     async def aclose(self) -> None:
-        """Close the clients that were replaced."""
+        """Close the clients that were replaced; what was refused is no news any more."""
+        with contextlib.suppress(RedisError):
+            # a worker may well end because Redis is gone; the record then ends by its time to live
+            await self._context.batches.refusals.clear(self._worker)
         for client in self._retired:
             await client.aclose()
 
@@ -85,10 +93,12 @@ class Reloader:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
 
-    def _refuse(self, problems: list[str]) -> None:
+    async def _refuse(self, problems: list[str]) -> None:
         log.error("reload.refused", problems=problems)
-        self._context.metrics.scheduler.settings_reloaded("refused")
+        context = self._context
+        context.metrics.scheduler.settings_reloaded("refused")
         self._health.refused(len(problems))
+        await context.batches.refusals.note(self._worker, problems, at_ms=context.clock.now_ms())
 
     async def _bring_in(self, settings: Settings) -> bool:
         """Put settings that can work into force.
@@ -112,6 +122,7 @@ class Reloader:
         is_new = settings != before
         context.metrics.scheduler.settings_reloaded("applied" if is_new else "unchanged")
         self._health.refused(0)
+        await context.batches.refusals.clear(self._worker)
         log.info("reload.done", outcome="applied" if is_new else "unchanged")
         return is_new
 

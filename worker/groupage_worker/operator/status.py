@@ -69,6 +69,10 @@ async def look(session: Session) -> dict[str, Any]:
             "frozen_reason": epoch.get("reason", "") if "frozen_at_ms" in epoch else "",
             "epoch": int(epoch.get("number", 0)),
         },
+        "refusals": {
+            worker: {"at_ms": one.at_ms, "problems": one.problems}
+            for worker, one in (await session.batches.refusals.all()).items()
+        },
         "lanes": {name: await _lane(session, name, now) for name in settings.lanes},
         "deployments": {name: deployment_row(session, name, known[name]) for name in settings.deployments},
         "batches": _by_state(batches, now),
@@ -148,6 +152,9 @@ def render(seen: dict[str, Any]) -> Iterator[str]:
         else ""
     )
     yield f"{seen['cluster']} at {show.instant(seen['taken_at_ms'])}: {alive}{frozen}"
+    for worker, refusal in seen["refusals"].items():
+        yield f"{worker} goes on with its earlier settings, since {show.instant(refusal['at_ms'])}:"
+        yield from (f"  {problem}" for problem in refusal["problems"])
     yield ""
     yield from show.table(
         ("lane", "open", "waiting", "waiting tokens", "oldest", "submitted", "settled"),

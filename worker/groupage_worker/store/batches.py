@@ -15,6 +15,7 @@ from groupage_worker.store.history import EVENTS_MAX, event_of
 from groupage_worker.store.knowledge import KnowledgeStore
 from groupage_worker.store.looks import LookStore
 from groupage_worker.store.moves import MoveStore
+from groupage_worker.store.refusals import RefusalStore
 
 PAGE = 500
 """Names per look at a due set."""
@@ -41,6 +42,7 @@ class BatchStore:
         self._adopt = load_script("groupage_worker", "adopt_batch")
         self.known = KnowledgeStore(redis)
         self.moves = MoveStore(redis, clock=clock)
+        self.refusals = RefusalStore(redis)
         self.looks = LookStore(redis, clock=clock)
 
     async def open(self, batch: Batch, *, tokens: int, limit: int) -> bool:
