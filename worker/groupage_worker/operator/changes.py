@@ -125,7 +125,7 @@ async def _ask(session: Session, batch: Batch, wish: str, state: BatchState) -> 
 async def _cancel_requests(args: Namespace, session: Session) -> int:
     if args.producer is None:
         raise Mistake("--producer: name whose requests they are")
-    lane, producer = lane_of(args, session.settings), checks.check_producer(args.producer)
+    lane, producer = lane_of(args, session.settings), args.producer
     ids = [checks.check_id(one, producer) for one in dict.fromkeys(args.ids)]
     listed = ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
     confirm(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from groupage import __version__
+from groupage.contract import PRODUCER_PATTERN
 from groupage_worker.operator import acl, bulk, changes, lookups, status
 from groupage_worker.states import BatchState
 
@@ -105,7 +106,7 @@ class Grammar:
             on_fleet=lookups.requests,
         )
         _lane(one)
-        one.add_argument("--producer", metavar="NAME", help="only of this producer")
+        one.add_argument("--producer", type=_producer, metavar="NAME", help="only of this producer")
         one.add_argument("--state", choices=("waiting", "batched"), help="only in this state")
         _limit(one)
         one = self._add(
@@ -117,7 +118,9 @@ class Grammar:
         )
         one.add_argument("id", metavar="ID", help="the request's id")
         _lane(one)
-        one.add_argument("--producer", required=True, metavar="NAME", help="whose request it is")
+        one.add_argument(
+            "--producer", type=_producer, required=True, metavar="NAME", help="whose request it is"
+        )
         one.add_argument("--body", action="store_true", help="show the body of an open request")
         one = self._add(
             self._commands,
@@ -129,7 +132,7 @@ class Grammar:
         )
         one.add_argument("ids", nargs="*", metavar="ID", help="requests")
         _lane(one)
-        one.add_argument("--producer", metavar="NAME", help="whose requests they are")
+        one.add_argument("--producer", type=_producer, metavar="NAME", help="whose requests they are")
         one.add_argument("--batch", metavar="ID", help="a batch instead of requests")
 
     def _deployments(self) -> None:
@@ -222,7 +225,12 @@ class Grammar:
             help="folder with one file a user, named as the user; those that are missing are made",
         )
         one.add_argument(
-            "--producer", action="append", default=[], metavar="NAME", help="a backend service; repeat it"
+            "--producer",
+            type=_producer,
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="a backend service; repeat it",
         )
         one.add_argument("--no-staff", action="store_true", help="leave out worker, operator and metrics")
         one.add_argument(
@@ -238,6 +246,12 @@ def _seconds(text: str) -> float:
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text}: must be seconds above 0")
     return value
+
+
+def _producer(text: str) -> str:
+    if not PRODUCER_PATTERN.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text}: must match {PRODUCER_PATTERN.pattern}")
+    return text
 
 
 def _count(text: str) -> int:
@@ -259,7 +273,11 @@ def _lane(parser: argparse.ArgumentParser) -> None:
 def _file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="the batch file, .jsonl")
     parser.add_argument(
-        "--producer", required=True, metavar="NAME", help="producer that the requests belong to"
+        "--producer",
+        type=_producer,
+        required=True,
+        metavar="NAME",
+        help="producer that the requests belong to",
     )
     _lane(parser)
     parser.add_argument(

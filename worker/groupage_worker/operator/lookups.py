@@ -12,7 +12,7 @@ from groupage.errors import UnknownRequest
 from groupage_worker.models import Batch
 from groupage_worker.operator import show
 from groupage_worker.operator.errors import Mistake
-from groupage_worker.operator.session import Session, lane_of
+from groupage_worker.operator.session import Session, check_deployment, lane_of
 from groupage_worker.states import BatchState
 from groupage_worker.store.history import read_history
 
@@ -31,8 +31,22 @@ async def batches(args: Namespace, session: Session) -> int:
         and (args.lane is None or batch.lane == args.lane)
         and (args.deployment is None or batch.deployment == args.deployment)
     ]
+    if not wanted:
+        _check_filters(args, session)
     _print_batches(args, session, wanted[: args.limit], left=len(wanted) - args.limit)
     return 0
+
+
+def _check_filters(args: Namespace, session: Session) -> None:
+    """Tell a name that is misspelt from one that has no batch; batches may still be of names that left the settings.
+
+    Raises:
+        Mistake: If the settings know no such lane or deployment.
+    """
+    if args.lane is not None:
+        lane_of(args, session.settings)
+    if args.deployment is not None:
+        check_deployment(args.deployment, session.settings)
 
 
 async def dead(args: Namespace, session: Session) -> int:
@@ -127,8 +141,6 @@ async def batch(args: Namespace, session: Session) -> int:
 async def requests(args: Namespace, session: Session) -> int:
     """List open requests of a lane, without bodies."""
     lane = lane_of(args, session.settings)
-    if args.producer is not None:
-        checks.check_producer(args.producer)
     found = []
     async for one in session.desk.requests(lane, args.producer):
         if args.state is None or args.state == _state(one.header):
@@ -176,7 +188,7 @@ def _header(header: codec.Header) -> dict[str, Any]:
 
 async def request(args: Namespace, session: Session) -> int:
     """Show one request: where it is, and its body only if asked for and allowed."""
-    lane, producer = lane_of(args, session.settings), checks.check_producer(args.producer)
+    lane, producer = lane_of(args, session.settings), args.producer
     checks.check_id(args.id, producer)
     if args.body and not session.settings.operator.show_bodies:
         raise Mistake("--body: the settings do not allow it; operator.show_bodies must be true")
