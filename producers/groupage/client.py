@@ -179,9 +179,7 @@ class Producer:
         """
         level, make = self._maker.level(durability), self._maker.make
         return await submit_all(
-            self._intake,
-            requests,
-            lambda request, group, index: make(request, request.lane or lane, level, group, index),
+            self._intake, requests, lambda one, group, i: make(one, one.lane or lane, level, group, i)
         )
 
     async def reply(

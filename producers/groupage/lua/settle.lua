@@ -2,8 +2,8 @@
 -- Writes the one terminal reply of each request, frees its body, and takes it off the batch that owed the reply.
 -- KEYS[1] load of the lane (hash)   KEYS[2] manifest of the batch (hash); absent: whoever holds the request
 -- ARGV[1] lane prefix   ARGV[2] now (Unix ms)   ARGV[3] time to live of replies (ms)
--- ARGV[4] per request: producer, id, status, bytes of its reply, each with a blank behind it
--- ARGV[5] the replies (JSON), one behind the other
+-- ARGV[4] per request, packed as 'Bc0Bc0Bc0': producer, id, status, each behind its length
+-- ARGV[5..] per request: its reply (JSON)
 -- RETURNS per request one string: s<client><accepted_at_ms><deadline_at_ms> settled now; d settled before; o open, but owed by
 --   another batch or accepted anew; u unknown
 -- COST O(n) for n requests
@@ -20,9 +20,12 @@ local hour = math.floor((tonumber(now) + tonumber(ttl)) / 3600000) + 1
 local total, total_bytes, total_tokens = 0, 0, 0
 
 -- what the batch owes of these, asked once for all of them
-local names, owes, paid, paid_tokens, paid_bytes = {}, {}, {}, 0, 0
-for producer, id in string.gmatch(ARGV[4], '(%S+) (%S+) %S+ %d+ ') do
-  names[#names + 1] = producer .. ':' .. id
+local index, at, n = ARGV[4], 1, 0
+local whose, ids, ends, names, owes, paid, paid_tokens, paid_bytes = {}, {}, {}, {}, {}, {}, 0, 0
+while at <= #index do
+  n = n + 1
+  whose[n], ids[n], ends[n], at = struct.unpack('Bc0Bc0Bc0', index, at)
+  names[n] = whose[n] .. ':' .. ids[n]
 end
 for from = 1, manifest and #names or 0, 1000 do
   for i, value in ipairs(redis.call('HMGET', manifest, unpack(names, from, math.min(from + 999, #names)))) do
@@ -30,10 +33,9 @@ for from = 1, manifest and #names or 0, 1000 do
   end
 end
 
-local replies, at, i, freed, is_freed = ARGV[5], 1, 0, {}, {}
-for producer, id, status, length in string.gmatch(ARGV[4], '(%S+) (%S+) (%S+) (%d+) ') do
-  local json = string.sub(replies, at, at + length - 1)
-  i, at = i + 1, at + length
+local freed, is_freed = {}, {}
+for i = 1, n do
+  local producer, id, status = whose[i], ids[i], ends[i]
   local base = prefix .. 'p:' .. producer .. ':'
   local key, reply, code, name = base .. 'req:' .. id, base .. 'rep:' .. id, nil, names[i]
   local owed = owes[name]
@@ -58,7 +60,7 @@ for producer, id, status, length in string.gmatch(ARGV[4], '(%S+) (%S+) (%S+) (%
     -- the clocks of machines differ: nothing is settled before it was accepted
     local settled = accepted > now and accepted or now
     local value = string.sub(head, 5, 36) .. '|' .. status .. '|' .. accepted .. '|' .. settled .. '|' ..
-      tonumber(string.sub(head, 3, 4)) .. '\n' .. json
+      tonumber(string.sub(head, 3, 4)) .. '\n' .. ARGV[4 + i]
     redis.call('SET', reply, value, 'NX', 'PX', ttl)
     freed[#freed + 1] = key
     is_freed[key] = true
