@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXTRAS := worker emulator encryption tracing otlp dev
 
 .DEFAULT_GOAL := help
-.PHONY: image chart security alerts dashboards help setup demo simulate test chaos-short chaos bench bench-guard lint types contracts base-install check lock clean
+.PHONY: upgrade-test image chart security alerts dashboards help setup demo simulate test chaos-short chaos bench bench-guard lint types contracts base-install check lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ security: $(READY) ## Bill of materials, secret scan, static security checks
 
 chaos-short: $(READY) ## Crash sweep, seeded simulation, storm of real processes: the short form that CI runs
 	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
+upgrade-test: $(READY) ## Processes of an older checkout and of this one together (FROM=revision)
+	$(BIN)/python -m tests.acceptance.upgrade --from $(FROM) $(ARGS)
 
 chaos: $(READY) ## The long form, for hours (ARGS="--help" for knobs)
 	$(BIN)/python -m tests.chaos --docs docs/reliability.md $(ARGS)

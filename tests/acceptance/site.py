@@ -33,7 +33,7 @@ class Site:
     async def start_worker(self, *options: str) -> Child:
         """A worker that takes work, started by its public command with these options."""
         settings = self.folder / "worker.yaml"
-        settings.write_text(yaml.safe_dump(self._settings()))
+        settings.write_text(yaml.safe_dump(worker_settings(self.redis.url, self.emulator)))
         self._started += 1
         worker = self.crew.start(
             f"worker-{self._started}", ["groupage_worker", "run", "--config", str(settings), *options]
@@ -71,33 +71,35 @@ class Site:
         billed = self.emulator.journal.summary().billed
         assert billed == {f"shop:r{n}": 1 for n in range(count)}
 
-    def _settings(self) -> dict[str, Any]:
-        regions = self.emulator.regions
-        return {
-            "cluster": "site",
-            "redis": {"data_url": self.redis.url, "socket_timeout_s": 2.0},
-            "regions": {
-                name: {"endpoint": region.base_url, "location": name, "api_key": region.key}
-                for name, region in regions.items()
-            },
-            "deployments": {
-                f"mini-{name}": {"region": name, "model": "gpt-4o-mini-batch", "enqueued_tokens": 20_000}
-                for name in regions
-            },
-            "lanes": {LANE: {"deployments": [f"mini-{name}" for name in regions], "linger_s": 0.3}},
-            "gather": {"tick_s": 0.2, "slices": 4},
-            "submit": {
-                "file_poll_s": 0.3,
-                "settle_window_s": 3.0,
-                "quota_pause_s": 0.5,
-                "circuit_pause_s": 1.0,
-            },
-            "track": {"poll_s": 0.3},
-            "retention": {"remote_grace_s": 1.0},
-            "lease": {"lease_s": 3.0, "watchdog_s": 1.0, "drain_s": 8.0},
-            "log": {"format": "json"},
-            "health": {"port": 0},
-        }
+
+def worker_settings(url: str, emulator: Emulator) -> dict[str, Any]:
+    """Settings of a worker for this server and service, with waits that suit a test."""
+    regions = emulator.regions
+    return {
+        "cluster": "site",
+        "redis": {"data_url": url, "socket_timeout_s": 2.0},
+        "regions": {
+            name: {"endpoint": region.base_url, "location": name, "api_key": region.key}
+            for name, region in regions.items()
+        },
+        "deployments": {
+            f"mini-{name}": {"region": name, "model": "gpt-4o-mini-batch", "enqueued_tokens": 20_000}
+            for name in regions
+        },
+        "lanes": {LANE: {"deployments": [f"mini-{name}" for name in regions], "linger_s": 0.3}},
+        "gather": {"tick_s": 0.2, "slices": 4},
+        "submit": {
+            "file_poll_s": 0.3,
+            "settle_window_s": 3.0,
+            "quota_pause_s": 0.5,
+            "circuit_pause_s": 1.0,
+        },
+        "track": {"poll_s": 0.3},
+        "retention": {"remote_grace_s": 1.0},
+        "lease": {"lease_s": 3.0, "watchdog_s": 1.0, "drain_s": 8.0},
+        "log": {"format": "json"},
+        "health": {"port": 0},
+    }
 
 
 @contextlib.asynccontextmanager

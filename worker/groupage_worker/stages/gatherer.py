@@ -134,7 +134,7 @@ class Gatherer:
     async def step(self, batch: Batch) -> Move:
         """Claim until the reservation is filled, then seal. A step that was cut short seals what it has."""
         context = self._context
-        if not batch.intent_at_ms:
+        if not batch.intent_at_ms and not await self._was_left(batch):
             # the manifest comes before the commit, and claims after it: whoever slept through a loss claims nothing
             await context.requests.open(batch.lane, batch.id)
             return Move(
@@ -155,9 +155,14 @@ class Gatherer:
         return Move(
             state=BatchState.ANSWERING if is_online else BatchState.SEALED,
             fields={"lines": lines, "tokens": tokens, "deadline_at_ms": deadline, "names": ""},
-            reservation=math.ceil(batch.reserve_tokens * tokens / batch.tokens),
+            # before reserve_tokens was written, as much was reserved as was to be claimed
+            reservation=math.ceil((batch.reserve_tokens or batch.tokens) * tokens / batch.tokens),
             reason="sealed",
         )
+
+    async def _was_left(self, batch: Batch) -> bool:
+        """Whether a worker of a release that wrote no intent here died while it took requests."""
+        return batch.runs > 1 and bool(await self._context.requests.owed(batch.lane, batch.id))
 
     async def _take_named(self, batch: Batch) -> None:
         """Claim the requests that the batch was opened for."""
