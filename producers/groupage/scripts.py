@@ -228,15 +228,20 @@ class Scripts:
         return [answer == 1 for answer in answers]
 
 
+_ACCEPTED_AT: Final = 1 + CLIENT_CHARS
+_DEADLINE_AT: Final = _ACCEPTED_AT + INSTANT_CHARS
+
+
 def listener_of(code: str) -> str | None:
     """The client to notify, from a code of `settle`; None if this call did not settle the request."""
     return code[1 : 1 + CLIENT_CHARS] if code.startswith("s") else None
 
 
-def instants_of(code: str) -> tuple[int, int]:
-    """accepted_at_ms and deadline_at_ms, from a code of `settle` for a request that this call settled."""
-    instants = code[1 + CLIENT_CHARS :]
-    return int(instants[:INSTANT_CHARS]), int(instants[INSTANT_CHARS:])
+def settled_of(code: str) -> tuple[str, int, int] | None:
+    """The same with accepted_at_ms and deadline_at_ms of the request."""
+    if code[0] != "s":
+        return None
+    return code[1:_ACCEPTED_AT], int(code[_ACCEPTED_AT:_DEADLINE_AT]), int(code[_DEADLINE_AT:])
 
 
 async def notify(redis: Redis, *, producer: str, client: str, lane: str, ids: Sequence[str]) -> None:

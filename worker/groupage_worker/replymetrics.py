@@ -1,7 +1,9 @@
 """Metrics of replies: how long they took, how near their deadlines they came, and what they cost each producer."""
 
+import bisect
+import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
@@ -104,19 +106,31 @@ class ReplyMetrics:
                 self._producer_cost.labels(lane, name, kind).inc(usd)
 
     def _waited(self, lane: str, producer: str, bill: Bill) -> None:
-        latency, margin = self._latency.labels(lane), self._margin.labels(lane)
-        producer_latency = self._producer_latency.labels(lane, producer)
-        for seconds in bill.waits_s:
-            latency.observe(max(0.0, seconds))
-            producer_latency.observe(max(0.0, seconds))
-        for seconds in bill.margins_s:
-            margin.observe(max(0.0, seconds))
+        waits = [max(0.0, seconds) for seconds in bill.waits_s]
+        margins = [max(0.0, seconds) for seconds in bill.margins_s]
+        observe_all(self._latency.labels(lane), waits)
+        observe_all(self._producer_latency.labels(lane, producer), waits)
+        observe_all(self._margin.labels(lane), margins)
 
     def _known(self, producer: str) -> str:
         if producer not in self._named and len(self._named) >= PRODUCERS_MAX:
             return OTHER
         self._named.add(producer)
         return producer
+
+
+def observe_all(metric: Histogram | Summary, values: Sequence[float]) -> None:
+    """Observe values at once: one lock for each bucket instead of two for each value.
+
+    The library has no call for it, so this goes to its counters; a test holds it to what `observe` does.
+    """
+    if isinstance(metric, Histogram):
+        bounds = metric._upper_bounds  # noqa: SLF001 - as the docstring says
+        for bucket, n in collections.Counter(bisect.bisect_left(bounds, one) for one in values).items():
+            metric._buckets[bucket].inc(n)  # noqa: SLF001 - likewise
+    else:
+        metric._count.inc(len(values))  # noqa: SLF001 - likewise
+    metric._sum.inc(sum(values))  # noqa: SLF001 - likewise
 
 
 def _costs(bill: Bill, online_price_ratio: float) -> dict[Cost, float]:

@@ -19,6 +19,8 @@ NO_ATTEMPT_CODES = frozenset({"batch_expired", "batch_cancelled"})
 RETRIED_STATUS = frozenset({0, 408, 409, 429})
 """Line statuses that pass: none at all (F30), timeouts, conflicts, rate limits; 5xx beside them (F31)."""
 
+_OK = 200
+
 CREDENTIAL_STATUS = frozenset({401, 403})
 """Our credentials are to blame, never the request; it goes again and no attempt is used up."""
 
@@ -89,6 +91,9 @@ def read_line(line: bytes) -> Row:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise LineError(type(problem).__name__) from None
     response = decoded.response
+    # nearly every line is told by one look
+    if decoded.error is None and (row := _answered(decoded.custom_id, response)) is not None:
+        return row
     status_code = _as_int(response.status_code) if response else None
     body = _body_bytes(response.body) if response else None
     try:
@@ -108,6 +113,29 @@ def read_line(line: bytes) -> Row:
         status_code=status_code,
         usage=_usage(peek.usage),
         error=error,
+        body=body,
+    )
+
+
+def _answered(custom_id: str, response: _Response | None) -> Row | None:
+    """The row of a line of status 200 whose body is an object without an error; None if it is not so plain."""
+    if response is None or response.status_code != _OK:
+        return None
+    body = bytes(response.body)
+    if not body.startswith(b"{") or len(body) <= len(b"{}"):
+        return None
+    try:
+        peek = _body.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if peek.error:
+        return None
+    return Row(
+        custom_id=custom_id,
+        fate=Fate.SUCCEEDED,
+        status_code=_OK,
+        usage=_usage(peek.usage),
+        error=None,
         body=body,
     )
 

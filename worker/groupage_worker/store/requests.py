@@ -6,7 +6,7 @@ from typing import Any
 from groupage import codec, keys
 from groupage.codec import CLIENT_CHARS
 from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority
-from groupage.scripts import Scripts, Settlement, instants_of, listener_of, load_script
+from groupage.scripts import Scripts, Settlement, load_script, settled_of
 from groupage_worker.clock import Clock
 from groupage_worker.models import Claim, Debt, LaneLoad, Regained, Settled, Waiting
 from groupage_worker.store.client import RedisClient
@@ -204,9 +204,9 @@ class RequestStore:
         waits: list[float] = []
         margins: list[float] = []
         for one, code in zip(settlements, codes, strict=True):
-            if client := listener_of(code):
+            if done := settled_of(code):
+                client, accepted, deadline = done
                 hints.setdefault((one.producer, client), []).append(one.id)
-                accepted, deadline = instants_of(code)
                 waits.append((now - accepted) / 1000)
                 margins.append((deadline - now) / 1000)
         await self._notify(lane, hints)
