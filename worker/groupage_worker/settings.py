@@ -202,7 +202,9 @@ class TrackSettings(Group):
         0.1, ge=0, lt=1, description="Adds up to this share to each wait, so that calls do not bunch."
     )
     list_from: int = Field(
-        20, ge=1, description="From so many batches in flight in a region on, its list is read instead of each."
+        20,
+        ge=1,
+        description="From so many batches in flight in a region on, its list is read instead of each.",
     )
     validating_max_s: Seconds = Field(21_600.0, description="A batch that validates longer is cancelled.")
     running_max_s: Seconds = Field(
