@@ -1,6 +1,6 @@
 """What one decision costs at 1,000 deployments and 10,000 batches in flight: milliseconds of CPU, best of many.
 
-python benchmarks/decision_cost.py
+python -m benchmarks.decision_cost
 """
 
 import sys

@@ -15,7 +15,7 @@ from tests.support.fleet import (
 )
 
 from groupage import keys
-from groupage.contract import Status
+from groupage.contract import Priority, Status
 from groupage_emulator import DeploymentConfig, Emulator, Rule, journal
 from groupage_worker.states import BatchState
 
@@ -164,6 +164,30 @@ async def test_a_crash_between_call_and_reply_counts_as_a_call(fleet: Fleet) -> 
     await fleet.settle_all(limit_s=290)
     assert (await fleet.replies())[name].error.code == "unclear"
     assert online_calls(fleet) == 0
+
+
+async def test_an_urgent_batch_that_waits_too_long_goes_online(fleet: Fleet) -> None:
+    """A batch that the service does not begin with is cancelled in time, and its requests are answered online, once."""
+    fleet.emulator.faults.add(Rule(kind="stuck", state="validating"))
+    ids = await fleet.submit(4, deadline_s=10_000, priority=Priority.URGENT)
+    await fleet.run_until(lambda: is_submitted(fleet))
+    assert online_calls(fleet) == 0
+    await fleet.settle_all(limit_s=10_000)
+    replies = await fleet.replies()
+    assert {(r.status, r.deployment) for r in replies.values()} == {(Status.SUCCEEDED, ONLINE)}
+    assert set(replies) == set(ids)
+    assert online_calls(fleet) == len(ids)
+    assert fleet.emulator.journal.summary().billed == {}
+    await fleet.close_all()
+    for name in fleet.settings.deployments:
+        assert await fleet.batches.reservations(name) == {}
+    labels = {"deployment": "gpt-eastus", "target": ONLINE, "reason": "online"}
+    assert fleet.metrics.registry.get_sample_value("groupage_batches_moved_total", labels) >= 1
+
+
+async def is_submitted(fleet: Fleet) -> bool:
+    """Whether a batch is at the service."""
+    return BatchState.SUBMITTED in await fleet.states()
 
 
 async def test_misses_are_predicted(redis: "Redis[bytes]", clock: ManualClock) -> None:

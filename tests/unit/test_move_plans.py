@@ -6,15 +6,18 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groupage_worker.scheduling.deadlines import ONLINE_S
 from groupage_worker.scheduling.learning import Ended, Learned, learn
 from groupage_worker.scheduling.moves import (
     CANCEL_S,
     GAIN_S,
     LOOKED_AT,
     MOVES_MAX,
+    TO_ONLINE,
     Berth,
     Flight,
     Move,
+    Online,
     plan_moves,
     plan_rescues,
 )
@@ -108,6 +111,25 @@ def test_an_urgent_batch_is_rescued_where_that_lowers_its_risk() -> None:
     )
 
 
+def test_what_no_batch_would_answer_in_time_goes_online() -> None:
+    """An urgent batch that waits, late here and elsewhere, goes online, as far as there is room and time for it."""
+    due = flight(age_s=5_000.0, deadline_in_s=CANCEL_S + ONLINE_S + 1.0)
+    late = berth("late", due, urgent=(due,), learned=known(7_200.0))
+    slow = berth("slow", room=LIMIT, learned=known(7_200.0))
+    online = Online(name="single", room_tokens=due.tokens)
+    assert ways(plan_rescues([late, slow], online)) == [("b", "single", TO_ONLINE)]
+    assert plan_rescues([late, slow]) == []
+    often = dataclasses.replace(late, urgent=(dataclasses.replace(due, moves=MOVES_MAX),))
+    assert ways(plan_rescues([often, slow], online)) == [("b", "single", TO_ONLINE)]
+    assert plan_rescues([late, slow], dataclasses.replace(online, room_tokens=due.tokens - 1)) == []
+    soon = dataclasses.replace(due, deadline_in_s=CANCEL_S + ONLINE_S)
+    assert plan_rescues([dataclasses.replace(late, urgent=(soon,)), slow], online) == []
+    easy = dataclasses.replace(due, age_s=1_000.0, deadline_in_s=CANCEL_S + 2_000.0)
+    quick = berth("quick", room=LIMIT)
+    late = dataclasses.replace(late, urgent=(easy,))
+    assert ways(plan_rescues([late, quick], online)) == [("b", "quick", "deadline")]
+
+
 def test_a_stalled_deployment_loses_its_urgent_batches() -> None:
     """Where nothing moves, every deadline is at risk."""
     due = flight(age_s=10.0, deadline_in_s=5_000.0)
@@ -158,7 +180,7 @@ def check(berths: list[Berth], moves: list[Move]) -> None:
     """No batch twice, none that is settled, none into a deployment that stalls, and never beyond anybody's room."""
     flights = {(b.name, f.batch): f for b in berths for f in b.flights}
     assert len({move.batch for move in moves}) == len(moves) <= LOOKED_AT
-    assert all(flights[m.source, m.batch].moves < MOVES_MAX for m in moves)
+    assert all(flights[m.source, m.batch].moves < MOVES_MAX for m in moves if m.reason != TO_ONLINE)
     for target in berths:
         taken = sum(flights[m.source, m.batch].tokens for m in moves if m.target == target.name)
         assert taken <= target.room_tokens
@@ -174,9 +196,12 @@ def test_moves_never_exceed_a_quota(berths: list[Berth], waiting: int) -> None:
     assert not moves or waiting < sum(b.room_tokens for b in berths)
 
 
-@given(berths=BERTHS)
-def test_rescues_never_exceed_a_quota(berths: list[Berth]) -> None:
-    """Rescues fit the room at their targets and leave where they come from."""
-    moves = plan_rescues(berths)
+@given(berths=BERTHS, room=st.none() | st.integers(0, 2 * LIMIT))
+def test_rescues_never_exceed_a_quota(berths: list[Berth], room: int | None) -> None:
+    """Rescues fit the room at their targets, the online one included, and leave where they come from."""
+    online = None if room is None else Online(name="single", room_tokens=room)
+    moves = plan_rescues(berths, online)
     check(berths, moves)
+    flights = {(b.name, f.batch): f for b in berths for f in b.flights}
+    assert sum(flights[m.source, m.batch].tokens for m in moves if m.reason == TO_ONLINE) <= (room or 0)
     assert all(move.source != move.target for move in moves)

@@ -19,6 +19,9 @@ SURE_RATIO: Final = 0.05
 ONLINE_RATIO: Final = 0.5
 """The online endpoint is worth its price once a batch sent now would more likely be late than not."""
 
+ONLINE_S: Final = 60.0
+"""Time that the online endpoint is given to answer before a deadline (our assumption; a call may take 120 s)."""
+
 
 class Rung(StrEnum):
     """What to do with a request that waits."""

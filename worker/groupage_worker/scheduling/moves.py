@@ -15,7 +15,7 @@ from groupage_worker.scheduling.completion import (
     remaining_wait_s,
     run_s,
 )
-from groupage_worker.scheduling.deadlines import late_ratio
+from groupage_worker.scheduling.deadlines import ONLINE_RATIO, ONLINE_S, late_ratio
 from groupage_worker.scheduling.learning import Learned
 
 CANCEL_S: Final = 330.0
@@ -33,6 +33,9 @@ MOVES_MAX: Final = 2
 
 RESCUE_RATIO: Final = 0.2
 """A rescue must lower the risk of being late by so much."""
+
+TO_ONLINE: Final = "online"
+"""Reason of a rescue whose target is the lane's online deployment: what is left of the batch is asked there."""
 
 LOOKED_AT: Final = 64
 """Batches that one decision weighs, oldest first, so that its cost does not grow with what is in flight."""
@@ -84,6 +87,14 @@ class Berth:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Online:
+    """The online deployment that a lane names, if it can be asked now; its tokens bound what is asked at once."""
+
+    name: str
+    room_tokens: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """Cancel a batch and send the rest of it to `target`; `gain_s` is what that is expected to save."""
 
@@ -120,15 +131,16 @@ def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int) -> list[Move]:
         _take(rooms, target, flight)
         leaving[berth.name] += flight.tokens
         reason = "stalled" if berth.is_stalled else "waiting"
-        moves.append(_move(flight, berth, target, gain_s=rest_s - over_s, reason=reason))
+        moves.append(_move(flight, berth, target.name, gain_s=rest_s - over_s, reason=reason))
     return moves
 
 
-def plan_rescues(berths: Sequence[Berth]) -> list[Move]:
+def plan_rescues(berths: Sequence[Berth], online: Online | None = None) -> list[Move]:
     """Decide which urgent batches to cancel now, because elsewhere their deadline is less at risk.
 
     Args:
         berths: The deployments of a lane; room that is kept for urgent requests may be used.
+        online: The last resort, for what would more likely be late than not in any batch.
 
     Returns:
         Moves, the most urgent first.
@@ -140,13 +152,15 @@ def plan_rescues(berths: Sequence[Berth]) -> list[Move]:
             (flight.deadline_in_s, berth.name, flight.batch, flight, berth)
             for berth in berths
             for flight in berth.urgent[:each]
-            if flight.moves < MOVES_MAX
+            # nobody is moved for ever, but the online endpoint is the last stop
+            if online or flight.moves < MOVES_MAX
         ),
         key=lambda c: c[:3],
     )
     if not urgent:
         return []
     rooms = {b.name: b for b in berths if b.room_tokens > 0 and not b.is_stalled}
+    online_tokens = online.room_tokens if online else 0
     moves: list[Move] = []
     for within_s, _, _, flight, berth in urgent:
         stays = late_ratio(berth.learned, flight.tokens, within_s=within_s, age_s=flight.age_s)
@@ -154,23 +168,36 @@ def plan_rescues(berths: Sequence[Berth]) -> list[Move]:
             stays = 1.0
         if stays < RESCUE_RATIO:
             continue
-        rated = [
-            (late_ratio(t.learned, flight.tokens, within_s=within_s - CANCEL_S), t.name)
-            for t in rooms.values()
-            if t.name != berth.name and t.room_tokens >= flight.tokens
-        ]
-        if not rated:
-            continue
-        goes, name = min(rated)
-        if stays - goes >= RESCUE_RATIO:
-            target = rooms[name]
-            _take(rooms, target, flight)
-            moves.append(_move(flight, berth, target, gain_s=0.0, reason="deadline"))
+        goes, name = _safest(rooms, flight, berth, within_s)
+        risk = min(stays, goes) if flight.moves < MOVES_MAX else stays
+        if online and _must_ask(flight, risk, within_s, online_tokens):
+            online_tokens -= flight.tokens
+            moves.append(_move(flight, berth, online.name, gain_s=0.0, reason=TO_ONLINE))
+        elif stays - goes >= RESCUE_RATIO and flight.moves < MOVES_MAX:
+            _take(rooms, rooms[name], flight)
+            moves.append(_move(flight, berth, name, gain_s=0.0, reason="deadline"))
     return moves
 
 
-def _move(flight: Flight, source: Berth, target: Berth, *, gain_s: float, reason: str) -> Move:
-    return Move(batch=flight.batch, source=source.name, target=target.name, gain_s=gain_s, reason=reason)
+def _safest(rooms: dict[str, Berth], flight: Flight, source: Berth, within_s: float) -> tuple[float, str]:
+    """The least risk of being late at another deployment with room, and its name; 1 and none where there is none."""
+    return min(
+        (
+            (late_ratio(t.learned, flight.tokens, within_s=within_s - CANCEL_S), t.name)
+            for t in rooms.values()
+            if t.name != source.name and t.room_tokens >= flight.tokens
+        ),
+        default=(1.0, ""),
+    )
+
+
+def _must_ask(flight: Flight, risk: float, within_s: float, online_tokens: int) -> bool:
+    """Whether only the online endpoint can still be in time, after the cancel."""
+    return risk >= ONLINE_RATIO and within_s - CANCEL_S > ONLINE_S and flight.tokens <= online_tokens
+
+
+def _move(flight: Flight, source: Berth, target: str, *, gain_s: float, reason: str) -> Move:
+    return Move(batch=flight.batch, source=source.name, target=target, gain_s=gain_s, reason=reason)
 
 
 def _take(rooms: dict[str, Berth], target: Berth, flight: Flight) -> None:

@@ -14,7 +14,7 @@ from groupage_worker.models import Batch
 from groupage_worker.routing import URGENT_RATIO
 from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.circuit import SILENT_MIN_S, Activity, is_stalled
-from groupage_worker.scheduling.moves import Berth, Flight, Move, plan_moves, plan_rescues
+from groupage_worker.scheduling.moves import TO_ONLINE, Berth, Flight, Move, Online, plan_moves, plan_rescues
 from groupage_worker.stages import lessons, sight
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState, RemoteStatus
@@ -45,12 +45,13 @@ class Balancer:
         waiting = sum(w.tokens + w.requests * line_tokens for w in load.waiting.values())
         rooms = sum(view.room_tokens for view in seen)
         is_kept = sight.keeps_reserve(context, load)
-        if not rooms or (waiting >= rooms and not is_kept):
+        online = await self._online(lane) if is_kept else None
+        if not (rooms or online) or (waiting >= rooms and not is_kept):
             return []
         flying = await self._flying(lane, seen)
         moved: list[Batch] = []
         if is_kept:
-            rescues = plan_rescues(self._berths(seen, flying, is_kept=is_kept))
+            rescues = plan_rescues(self._berths(seen, flying, is_kept=is_kept), online)
             moved += await self._wish(rescues, flying, seen)
             seen = await sight.views(context, lane)
         if waiting < rooms:
@@ -117,6 +118,16 @@ class Balancer:
             and not batch.cancelled_at_ms
         }
 
+    async def _online(self, lane: str) -> Online | None:
+        """The lane's online deployment, if it can be asked now."""
+        name, context = self._context.settings.lanes[lane].online, self._context
+        if name is None:
+            return None
+        state = (await context.batches.deployments([name]))[name]
+        if state.is_paused(context.clock.now_ms()):
+            return None
+        return Online(name=name, room_tokens=sight.usable(context, name, state) - state.reserved_tokens)
+
     def _berths(self, seen: list[sight.View], flying: dict[str, Batch], *, is_kept: bool) -> list[Berth]:
         berths = []
         for view in seen:
@@ -167,7 +178,9 @@ class Balancer:
                 batch,
                 move.target,
                 tokens=views[move.source].state.attempts[batch.reservation],
-                limit=views[move.target].limit_tokens,
+                limit=context.limit_tokens(move.target)
+                if move.reason == TO_ONLINE
+                else views[move.target].limit_tokens,
                 reason=move.reason,
             )
             if is_wished:

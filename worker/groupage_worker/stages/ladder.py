@@ -13,15 +13,20 @@ from groupage.codec import Header
 from groupage.contract import DUE_SLOT_MS
 from groupage_worker.models import Batch, new_batch_id
 from groupage_worker.scheduling.circuit import Admission
-from groupage_worker.scheduling.deadlines import Chance, Outlook, Rung, late_ratio, outlook, predicted_misses
+from groupage_worker.scheduling.deadlines import (
+    ONLINE_S,
+    Chance,
+    Outlook,
+    Rung,
+    late_ratio,
+    outlook,
+    predicted_misses,
+)
 from groupage_worker.stages import sight
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState
 
 log = structlog.get_logger("ladder")
-
-ONLINE_S = 60.0
-"""Time that the online endpoint is given to answer before a deadline."""
 
 HORIZON_S = 600.0
 HORIZON_RATIO = 3.0

@@ -7,6 +7,7 @@ from groupage import keys
 from groupage.scripts import load_script
 from groupage_worker.clock import Clock
 from groupage_worker.models import Batch
+from groupage_worker.scheduling.moves import TO_ONLINE
 from groupage_worker.states import BatchState
 from groupage_worker.store.client import RedisClient
 
@@ -14,12 +15,15 @@ PAGE = 500
 
 
 def rest_of(batch: Batch) -> Batch:
-    """The batch that takes the rest of one that is moved; its id follows, so that a repeated step makes the same."""
+    """The batch that takes the rest of one that is moved; its id follows, so that a repeated step makes the same.
+
+    At the online deployment it has no file: its requests are asked one by one.
+    """
     return Batch(
         id=f"{batch.id}-{batch.attempt}",
         lane=batch.lane,
         deployment=batch.target,
-        state=BatchState.SEALED,
+        state=BatchState.ANSWERING if batch.move_reason == TO_ONLINE else BatchState.SEALED,
         fence=0,
     )
 
@@ -32,6 +36,7 @@ class MoveStore:
         self._clock = clock
         self._move = load_script("groupage_worker", "move_batch")
         self._land = load_script("groupage_worker", "land_batch")
+        self._give_up = load_script("groupage_worker", "give_up")
         self._release = load_script("groupage_worker", "release_orphan")
 
     async def holders(self, attempts: Iterable[str]) -> list[Batch]:
@@ -74,8 +79,9 @@ class MoveStore:
         )
 
     async def give_up(self, batch: Batch) -> None:
-        """Give back the room that is held for the rest of a batch. Its record must then lose its target."""
-        await self._redis.hdel(keys.quota(batch.target), rest_of(batch).reservation)
+        """Give back the room that is held for the rest of a batch, unless that has landed. Its record must then lose its target."""
+        rest = rest_of(batch)
+        await self._give_up(self._redis, [keys.batch(rest.id), keys.quota(batch.target)], [rest.reservation])
 
     async def land(self, batch: Batch, rest: Batch, *, limit: int) -> bool:
         """Open the record of the rest of a batch at its target; False if its room there was given away.
