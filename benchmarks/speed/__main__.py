@@ -20,6 +20,7 @@ NAMES = (
     "waiters",
     "memory",
     "growth",
+    "idle",
     "start",
     "stall",
     "pipeline",

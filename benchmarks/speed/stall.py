@@ -13,6 +13,7 @@ from benchmarks.speed import deliver, rig, workload
 from benchmarks.speed.backlog import compact_bodies, custom_ids, fill, tokens_of
 from benchmarks.speed.measure import Figure, Report
 
+from groupage_worker import heap
 from groupage_worker.stages.delivery import Delivery
 from groupage_worker.states import BatchState
 
@@ -45,6 +46,7 @@ async def _round(url: str, bodies: list[bytes]) -> tuple[float, float]:
         service = dataclasses.replace(context, azure={"one": deliver.Memory(data)})
         delivery = Delivery(service, rig.batch_of(BATCH, state=BatchState.DELIVERING))
         share = 2 * tokens_of(bodies) // BATCHES
+        heap.settle()  # as `App` does when it is ready
         work = asyncio.gather(
             delivery.read("file-1"),
             *(rig.gather(context, rig.batch_of(f"{BATCH}{i}", tokens=share)) for i in range(BATCHES)),

@@ -6,6 +6,8 @@ import sys
 from types import FrameType
 from typing import Final
 
+from groupage_worker import heap
+
 STOPPED: Final = 128 + signal.SIGTERM
 """Exit status of a worker that was stopped before it began; a shell shows the same for a process that SIGTERM ended."""
 
@@ -15,6 +17,7 @@ def main() -> int:
     # the kernel drops a SIGTERM for which process 1 of a container has no handler, so a stop during the imports
     # would be lost; the application puts its own in this one's place
     signal.signal(signal.SIGTERM, _stop)
+    heap.postpone()
     from groupage_worker.cli import main as command  # noqa: PLC0415 - takes half a second
 
     return command()

@@ -15,21 +15,14 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from groupage.connect import connect
-from groupage_worker import configfile, serverinfo
+from groupage_worker import configfile, heap, serverinfo
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
 from groupage_worker.endings import cancel_all
 from groupage_worker.endpoints import files_max
 from groupage_worker.errors import ConfigurationError
-from groupage_worker.fleet import (
-    LeasedWorker,
-    Waker,
-    Watchdog,
-    arq_pool,
-    make_worker,
-    serve,
-)
+from groupage_worker.fleet import LeasedWorker, Waker, Watchdog, arq_pool, make_worker, serve
 from groupage_worker.health import READY_S, Health, HealthServer, LoopWatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
@@ -201,6 +194,7 @@ class App:
                 self._every(SNAPSHOT_EVERY_S, functools.partial(self._observe, collector)),
             )
         ]
+        heap.settle()
         health.started()
         log.info("app.ready", cluster=self._settings.cluster, port=port, kind=self._kind.value)
         try:
