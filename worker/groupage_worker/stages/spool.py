@@ -19,7 +19,7 @@ from groupage_worker.models import Batch, Debt
 from groupage_worker.stages.context import Context
 from groupage_worker.zones import may_process
 
-PAGE = 256
+PAGE = 512
 """Requests read from Redis per round trip (performance.md, 2026-11-20)."""
 
 PAGE_BYTES = 4_000_000
