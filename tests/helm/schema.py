@@ -125,6 +125,7 @@ CHART_VALUES: Final[dict[str, Schema]] = {
             "dns": PEERS,
             "redis": closed({"ports": PORTS, "to": PEERS}),
             "azure": closed({"ports": PORTS, "to": PEERS}),
+            "collector": closed({"ports": PORTS, "to": PEERS}),
         }
     ),
     "podMonitor": closed({**SWITCH, "interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m)$"}}),

@@ -107,6 +107,22 @@ def test_selectors_meet_their_pods(values: Path) -> None:
 
 
 @VALUES
+def test_spans_may_leave_only_where_workers_send_them(values: Path) -> None:
+    """The way to a collector is open exactly if tracing is on, and only to the peers that are named."""
+    given = yaml.safe_load(values.read_text())
+    is_on = given["config"].get("tracing", {}).get("enabled", False)
+    peers = given.get("networkPolicy", {}).get("collector", {}).get("to")
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered(values), "NetworkPolicy")}
+    if policies:
+        ways = [
+            way
+            for way in policies["groupage-worker"]["egress"]
+            if {"port": 4318, "protocol": "TCP"} in way.get("ports", [])
+        ]
+        assert [way.get("to") for way in ways] == ([peers] if is_on else [])
+
+
+@VALUES
 def test_a_node_that_is_drained_takes_one_worker_at_a_time(values: Path) -> None:
     """Each pool has a budget of one disrupted pod, unless it is switched off, and its pods spread over nodes and zones."""
     manifests = rendered(values)

@@ -1,17 +1,13 @@
 """Traces: a request followed from its submit over its batch to its reply, by real SDKs; and one export over HTTP."""
 
 import asyncio
-import contextlib
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -19,6 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from redis.asyncio import Redis
 from tests.support.canary import leaks
 from tests.support.clock import ManualClock
+from tests.support.collector import collector
 from tests.support.fleet import LANE, PRODUCER, Fleet, running_fleet
 
 import groupage
@@ -239,34 +236,6 @@ async def test_the_blocking_twin_is_in_the_trace_of_its_caller(seen: Seen) -> No
     trace_id = await asyncio.to_thread(work)
     assert [span_of(span)[0] for span in seen.app("submit")] == [trace_id]
     await seen.fleet.settle_all()
-
-
-@contextlib.contextmanager
-def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """A small OTLP/HTTP server and what it was sent."""
-    got: list[ExportTraceServiceRequest] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = ExportTraceServiceRequest()
-            request.ParseFromString(self.rfile.read(int(self.headers["Content-Length"])))
-            got.append(request)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's signature
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1/traces", got
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 async def test_spans_reach_a_collector_over_http(redis: "Redis[bytes]", clock: ManualClock) -> None:
