@@ -100,6 +100,8 @@ class Inbox:
         """Wait for one reply; see `Producer.reply`."""
         future = self.wait(key, is_ours=is_ours)
         try:
+            if timeout_s is None:
+                return await future
             async with asyncio.timeout(timeout_s):
                 return await future
         except TimeoutError:
@@ -107,7 +109,9 @@ class Inbox:
                 raise
             raise ReplyTimeout(key[1], timeout_s) from None
         finally:
-            self.drop(key, future)
+            # whoever has a reply was forgotten with it
+            if key in self._waits:
+                self.drop(key, future)
 
     def drop(self, key: Key, future: "asyncio.Future[Reply]") -> None:
         """Forget one wait; harmless if it is over."""
@@ -262,14 +266,15 @@ class Inbox:
 
     async def _check(self, lane: str, ids: list[str], *, is_sweep: bool) -> None:
         foreign = [one for one in ids if (lane, one) in self._listen]
-        async for key, outcome in self._lookup.outcomes(lane, ids, foreign=foreign, is_sweep=is_sweep):
-            self._settle(key, outcome)
+        async for page in self._lookup.outcomes(lane, ids, foreign=foreign, is_sweep=is_sweep):
+            for key, outcome in page:
+                self._settle(key, outcome)
         self._listen.difference_update((lane, one) for one in foreign)
 
     def _settle(self, key: Key, outcome: Reply | Exception) -> None:
         self._held.release(key)
         self._lookup.forget(key)
-        for future in self._waits.pop(key, []):
+        for future in self._waits.pop(key, ()):
             if future.done():
                 continue
             if isinstance(outcome, Reply):

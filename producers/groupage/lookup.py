@@ -57,12 +57,13 @@ class Lookup:
     def forget(self, key: Key) -> None:
         """Nobody waits for this request any more."""
         self.sure.discard(key)
-        self._gone_at_ms.pop(key, None)
+        if self._gone_at_ms:
+            self._gone_at_ms.pop(key, None)
 
     async def outcomes(
         self, lane: str, ids: list[str], *, foreign: list[str], is_sweep: bool
-    ) -> AsyncIterator[Outcome]:
-        """Replies that are there, and errors of what never will be.
+    ) -> AsyncIterator[list[Outcome]]:
+        """Replies that are there, and errors of what never will be, by pages.
 
         Args:
             lane: Lane of all of them.
@@ -81,18 +82,17 @@ class Lookup:
         for start in range(0, len(ids), PAGE):
             page = ids[start : start + PAGE]
             found, missing = await self._fetch(lane, page)
-            for outcome in found:
-                yield outcome
+            yield found
             lost = await self._vanished(lane, [one for one in missing if is_sweep or one in gone])
             # looked up again after it was seen to be gone: its reply may have come in between
             found, unknown = await self._fetch(lane, lost)
-            for outcome in found:
-                yield outcome
+            yield found
             if is_sweep:
                 for one in set(page).difference(unknown):
                     self._gone_at_ms.pop((lane, one), None)
-            for one in await self._never(lane, unknown, number):
-                yield (lane, one), UnknownRequest(one, lane)
+            yield [
+                ((lane, one), UnknownRequest(one, lane)) for one in await self._never(lane, unknown, number)
+            ]
 
     async def _fetch(self, lane: str, ids: list[str]) -> tuple[list[Outcome], list[str]]:
         """Replies that are there, and the ids without one."""
