@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 EXTRAS := worker emulator encryption tracing otlp dev
 
 .DEFAULT_GOAL := help
-.PHONY: upgrade-test image chart security alerts dashboards help setup demo simulate test chaos-short chaos bench bench-guard lint types contracts base-install check lock clean
+.PHONY: upgrade-test image chart security alerts dashboards help setup demo simulate simulate-real test chaos-short chaos bench bench-guard lint types contracts base-install check lock clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,10 @@ demo: $(READY) ## Run the main job: three producers, two workers, three regions 
 	$(BIN)/python -m groupage_emulator.demo $(ARGS)
 
 simulate: $(READY) ## The scheduler against other policies in modelled regions (ARGS="--help" for knobs)
-	$(BIN)/python benchmarks/simulate.py $(ARGS)
+	$(BIN)/python -m benchmarks.simulate $(ARGS)
+
+simulate-real: $(READY) ## The scheduler's own steps on a real Redis and the emulator, 100,000 requests (ARGS="--help")
+	$(BIN)/python -m benchmarks.simulate_real $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k name" to choose)
 	$(BIN)/python -m pytest --ignore=tests/chaos --ignore=tests/helm --ignore=tests/image $(ARGS)
