@@ -59,6 +59,7 @@ def run(*, repetitions: int, scale: float) -> Report:
         compare(report, ways, repetitions=repetitions, server_pid=server.pid)
     report.ratio("deliver / ceiling", "deliver", "raw decode, SET", at_least=0.5)
     report.ratio("deliver / ceiling", "deliver", "raw decode, SET", of="cpu")
+    report.ratio("deliver / ceiling", "deliver", "raw decode, SET", of="cores")
     report.ratio("deliver / naive", "deliver", "json, SET one by one", at_least=5)
     return report
 
@@ -70,7 +71,7 @@ class Memory:
         self._data = data
 
     @contextlib.asynccontextmanager
-    async def content(self, file_id: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def content(self, file_id: str, **_: int) -> AsyncIterator[AsyncIterator[bytes]]:
         """The file in pieces."""
         yield self._pieces()
 

@@ -41,6 +41,7 @@ def run(*, repetitions: int, scale: float) -> Report:
         compare(report, ways, repetitions=repetitions, server_pid=server.pid)
     report.ratio("gather / ceiling", "4 batches at once", "raw read, splice, write", at_least=0.65)
     report.ratio("gather / ceiling", "4 batches at once", "raw read, splice, write", of="cpu")
+    report.ratio("gather / ceiling", "4 batches at once", "raw read, splice, write", of="cores")
     report.ratio("gather / JSON", "4 batches at once", "JSON line by line", guards=False)
     return report
 
