@@ -290,6 +290,14 @@ def test_secret_files_are_read_anew(tmp_path):
         loaded.regions["east"].key("east")
 
 
+def test_an_online_deployment_is_used_by_the_lane_that_names_it(tmp_path):
+    """No note says that an online deployment stays unused, where a lane asks it."""
+    online = {"kind": "online", "region": "east", "model": "x", "enqueued_tokens": 5000}
+    changes = {"deployments.rescue": online, "lanes.chat.online": "rescue"}
+    found = load_with_sources(write(tmp_path, changes), {}).notes
+    assert not [note for note in found if "rescue" in note]
+
+
 @pytest.mark.parametrize(
     ("changes", "part"),
     [

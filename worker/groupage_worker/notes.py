@@ -26,7 +26,7 @@ def notes(settings: Settings) -> list[str]:
 
 def _name_notes(settings: Settings) -> Iterator[str]:
     """Entries that nobody uses, prices that give no cost, zones that look wrong."""
-    used = {name for lane in settings.lanes.values() for name in lane.deployments}
+    used = {name for lane in settings.lanes.values() for name in (*lane.deployments, lane.online)}
     regions = {deployment.region for deployment in settings.deployments.values()}
     for name in settings.regions.keys() - regions:
         yield f"regions.{name}: no deployment is in it"
