@@ -155,10 +155,12 @@ async def content(ask: Ask) -> web.StreamResponse:
     cut, slow = rules.get("truncate"), rules.get("slow_body")
     size_bytes = stored.path.stat().st_size
     end = size_bytes if cut is None else min(size_bytes, cut.at_byte)
-    reply = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-    reply.content_length = end if cut is not None and cut.clean else size_bytes
+    start = 0 if "no_ranges" in rules else request.http_range.start or 0
+    reply = _content_reply(start, size_bytes)
+    reply.content_length = max(0, (end if cut is not None and cut.clean else size_bytes) - start)
     with stored.path.open("rb") as source:  # opened before the first await: a deletion meanwhile does no harm
         await reply.prepare(request)
+        source.seek(start)
         step = CHUNK_BYTES if slow is None else max(1, int(slow.bytes_per_s))
         while (left := end - source.tell()) > 0:
             await reply.write(source.read(min(step, left)))
@@ -168,6 +170,17 @@ async def content(ask: Ask) -> web.StreamResponse:
     else:
         await reply.write_eof()
     return reply
+
+
+def _content_reply(start: int, size_bytes: int) -> web.StreamResponse:
+    """Headers of a whole file or of the rest of one (RFC 9110, 14.2; not documented for the service)."""
+    if start and start >= size_bytes:
+        raise web.HTTPRequestRangeNotSatisfiable(headers={"Content-Range": f"bytes */{size_bytes}"})
+    headers = {"Content-Type": "application/octet-stream"}
+    if not start:
+        return web.StreamResponse(headers=headers)
+    headers["Content-Range"] = f"bytes {start}-{size_bytes - 1}/{size_bytes}"
+    return web.StreamResponse(status=206, headers=headers)
 
 
 async def _pause(region: Region, slow: Rule | None) -> None:

@@ -46,6 +46,7 @@ KINDS: dict[str, Kind] = {
         Scope.DOWNLOAD, "ends a download at_byte: by reset, or clean with a fitting length (F41)"
     ),
     "slow_body": Kind(Scope.DOWNLOAD, "sends bytes_per_s in service time"),
+    "no_ranges": Kind(Scope.DOWNLOAD, "sends the whole file whatever range is asked for"),
     "content_gone": Kind(Scope.DOWNLOAD, "answers 404 for the content (F40)"),
     "list_no_metadata": Kind(Scope.LIST, "leaves metadata out of list entries"),
     "list_empty_page": Kind(Scope.LIST, "answers no entries and has_more true (F26)"),

@@ -18,6 +18,7 @@ from groupage_worker.azure.faults import Op, classify, unreadable
 from groupage_worker.azure.multipart import MultipartFile
 from groupage_worker.azure.pace import BYTES_PER_S_MIN, Pace
 from groupage_worker.azure.records import Recording
+from groupage_worker.azure.resume import is_past_end, known_bytes, range_of
 from groupage_worker.azure.wire import UnreadableError
 from groupage_worker.clock import Clock
 from groupage_worker.errors import Rejected, Transient
@@ -186,12 +187,10 @@ class Caller:
         return await self.once(op, method, path, read=read, params=params)
 
     @contextlib.asynccontextmanager
-    async def stream(self, op: Op, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Make one call whose answer is read piece by piece.
-
-        Args:
-            op: Which.
-            path: After the base.
+    async def stream(
+        self, op: Op, path: str, *, from_byte: int = 0, patience: int = 1
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Make one call whose answer is read piece by piece; arguments as of `AzureClient.content`.
 
         Yields:
             The body as it comes from the network. Reading it raises `Transient` with code `truncated` where it
@@ -204,15 +203,21 @@ class Caller:
             "GET",
             f"{self._dialect.base}{path}",
             params=self._dialect.params,
+            headers=range_of(from_byte),
             timeout=self._timeout(self._http.transfer_timeout_s),
         )
         recording = self._recording(op)
         async with contextlib.AsyncExitStack() as stack:
             with recording:
                 response = await stack.enter_async_context(self._sent(self._client, request, recording))
-                await self._check(op, response)
+                if not is_past_end(response, from_byte):
+                    await self._check(op, response)
+                known = known_bytes(response, from_byte)
+                if known is None:
+                    raise unreadable(op, response.status_code, response.headers, b"", retry_after_max_s=0)
                 recording.goes_on = True
-            yield await stack.enter_async_context(contextlib.aclosing(self._chunks(recording, response)))
+            chunks = self._chunks(recording, response, known, Pace(self._clock, patience=patience))
+            yield await stack.enter_async_context(contextlib.aclosing(chunks))
 
     def _timeout(self, silence_s: float) -> httpx.Timeout:
         return httpx.Timeout(silence_s, connect=self._http.connect_timeout_s)
@@ -262,9 +267,11 @@ class Caller:
                 retry_after_max_s=self._http.retry_after_max_s,
             ) from None
 
-    async def _chunks(self, recording: Recording, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    @staticmethod
+    async def _chunks(
+        recording: Recording, response: httpx.Response, known_bytes: int, pace: Pace
+    ) -> AsyncGenerator[bytes, None]:
         taken_bytes = 0
-        pace = Pace(self._clock)
         with recording:
             try:
                 async for chunk in response.aiter_raw():
@@ -273,7 +280,8 @@ class Caller:
                         raise Transient(f"content: slower than {BYTES_PER_S_MIN} B/s", code="too_slow")
                     if taken_bytes > CONTENT_BYTES_MAX:
                         raise Rejected("content: larger than we take", code="content_too_large")
-                    yield chunk
+                    if taken_bytes > known_bytes:
+                        yield chunk[max(0, known_bytes - taken_bytes + len(chunk)) :]
                     pace.wait()
             except (httpx.RemoteProtocolError, httpx.ReadError) as error:
                 # h11 compares with Content-Length, and knows the end of a chunked body

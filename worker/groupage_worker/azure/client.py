@@ -163,16 +163,17 @@ class AzureClient:
         except NotFound:
             return False
 
-    def content(self, file_id: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    def content(
+        self, file_id: str, *, from_byte: int = 0, patience: int = 1
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Download a file piece by piece, in one try: `async with client.content(id) as chunks`.
 
         A body that is shorter than announced raises `Transient` with code `truncated` while it is read. One that
-        was cut and announced as cut cannot be told from a whole one: compare with `bytes` of the file.
-
-        Args:
-            file_id: Its id.
+        was cut and announced as cut cannot be told from a whole one: compare with `bytes` of the file. What is before
+        `from_byte` is left out; a body may trickle for `patience` windows of `pace`.
         """
-        return self._calls.stream(Op.CONTENT, _path("files", file_id, "content"))
+        path = _path("files", file_id, "content")
+        return self._calls.stream(Op.CONTENT, path, from_byte=from_byte, patience=patience)
 
     async def create_batch(
         self, *, input_file_id: str, endpoint: Endpoint, metadata: dict[str, str], expires_after_s: int | None

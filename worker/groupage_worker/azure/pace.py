@@ -16,10 +16,12 @@ class Pace:
 
     Args:
         clock: Measures the waits.
+        patience: So many times the usual window is looked at together.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, patience: int = 1) -> None:
         self._clock = clock
+        self._window_s = WINDOW_S * patience
         self._since_s = clock.monotonic_s()
         self._waited_s = 0.0
         self._bytes = 0
@@ -32,7 +34,7 @@ class Pace:
         """A piece is there; False if the window that ends with it was too slow."""
         self._waited_s += self._clock.monotonic_s() - self._since_s
         self._bytes += piece_bytes
-        if self._waited_s < WINDOW_S:
+        if self._waited_s < self._window_s:
             return True
         is_fast = self._bytes >= BYTES_PER_S_MIN * self._waited_s
         self._waited_s, self._bytes = 0.0, 0

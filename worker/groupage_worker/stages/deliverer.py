@@ -25,7 +25,11 @@ MISSES_MAX = 10
 """Looks for a result file that the service does not know, over some minutes, before it counts as gone (F02, F40)."""
 
 CUTS_MAX = 6
-"""Downloads of a file that ends early, before its last lines count as missing."""
+"""Downloads that end early and bring nothing new, before the last lines of a file count as missing."""
+
+PATIENCE_MAX = 4
+"""Doublings of the window in which a download may trickle: to 16 minutes. Where the service knows no ranges, only a
+longer look gets further in the file than the one before."""
 
 
 class Deliverer:
@@ -37,26 +41,14 @@ class Deliverer:
     async def step(self, batch: Batch) -> Move:
         """Deliver everything; whatever no line spoke of is retried or given up."""
         delivery = Delivery(self._context, batch)
-        for file_id in (batch.output_file_id, batch.error_file_id):
-            if not file_id:
-                continue
-            try:
-                await delivery.read(file_id)
-            except NotFound:
-                # a fresh file may be unknown for a while (F02, F40), and giving up means paying again
-                if batch.misses < MISSES_MAX:
-                    return self._again(batch, "misses", batch.misses + 1, "file_not_found")
-                log.error("deliverer.file_gone", batch=batch.id)  # noqa: TRY400 - the traceback says nothing
-                self._context.metrics.worker_error("deliverer", "file_gone")
-            except Transient as error:
-                if not delivery.began(file_id):
-                    raise
-                # it broke off in the middle: what came is delivered, the rest is asked for again, for a while
-                if batch.cuts < CUTS_MAX:
-                    return self._again(batch, "cuts", batch.cuts + 1, error.code)
-                self._context.metrics.worker_error("deliverer", error.code)
+        if move := await self._read(batch, delivery):
+            return move
         if batch.cuts < CUTS_MAX and await delivery.is_short():
-            return self._again(batch, "cuts", batch.cuts + 1, "truncated")
+            return await self._go_on(batch, delivery, batch.cuts + 1, "truncated")
+        is_part = batch.output_read_bytes or batch.error_read_bytes
+        if is_part and batch.cuts < CUTS_MAX and await delivery.is_owed():
+            # Redis may have lost what was settled: all of it is read once more before anything is paid again
+            return self._again(batch, "cuts", batch.cuts + 1, "truncated", read_bytes=(0, 0))
         await delivery.finish()
         if batch.target:
             await self._land(batch)
@@ -111,11 +103,72 @@ class Deliverer:
         )
         context.metrics.scheduler.batch_landed(batch.deployment, batch.target, batch.move_reason)
 
-    def _again(self, batch: Batch, counter: str, n: int, code: str) -> Move:
-        """Read the files once more after a pause; what was settled is not owed any more."""
+    async def _read(self, batch: Batch, delivery: Delivery) -> Move | None:
+        """Read both files from where they are settled; a move if one of them must be read once more."""
+        for file_id, from_byte in (
+            (batch.output_file_id, batch.output_read_bytes),
+            (batch.error_file_id, batch.error_read_bytes),
+        ):
+            if not file_id:
+                continue
+            try:
+                patience = 2 ** min(batch.cuts, PATIENCE_MAX)
+                await delivery.read(file_id, from_byte=from_byte, patience=patience)
+            except NotFound:
+                # a fresh file may be unknown for a while (F02, F40), and giving up means paying again
+                if batch.misses < MISSES_MAX:
+                    return self._again(batch, "misses", batch.misses + 1, "file_not_found")
+                log.error("deliverer.file_gone", batch=batch.id)  # noqa: TRY400 - the traceback says nothing
+                self._context.metrics.worker_error("deliverer", "file_gone")
+            except Transient as error:
+                if not delivery.began(file_id):
+                    raise
+                if move := await self._cut(batch, delivery, error.code):
+                    return move
+                self._context.metrics.worker_error("deliverer", error.code)
+        return None
+
+    async def _cut(self, batch: Batch, delivery: Delivery, code: str) -> Move | None:
+        """Go on where a download broke off, for a while; None if its last lines must count as missing.
+
+        One that only is too slow is never given up: its lines are there, and asking for them again is paid again.
+        Their deadlines decide.
+        """
+        before = _read_before(batch)
+        is_ahead = any(read > before[file_id] for file_id, read in (await delivery.keep()).items())
+        if code == "too_slow":
+            # each look is longer than the one before: what a service without ranges sends again is no progress
+            return await self._go_on(
+                batch, delivery, max(batch.cuts, min(batch.cuts + 1, PATIENCE_MAX)), code
+            )
+        if batch.cuts >= CUTS_MAX and not is_ahead:
+            return None
+        return await self._go_on(batch, delivery, batch.cuts + (not is_ahead), code)
+
+    async def _go_on(self, batch: Batch, delivery: Delivery, cuts: int, code: str) -> Move:
+        """Read the rest of the files after a pause; what came is settled."""
+        read = _read_before(batch) | await delivery.keep()
+        read_bytes = (read.get(batch.output_file_id, 0), read.get(batch.error_file_id, 0))
+        return self._again(batch, "cuts", cuts, code, read_bytes=read_bytes)
+
+    def _again(
+        self, batch: Batch, counter: str, n: int, code: str, *, read_bytes: tuple[int, int] | None = None
+    ) -> Move:
+        """Read the files once more after a pause, from where they are settled; not owed any more is what came."""
+        output, error = read_bytes or (batch.output_read_bytes, batch.error_read_bytes)
         return Move(
             state=BatchState.DELIVERING,
             after_s=backoff_s(n, first_s=2.5),
-            fields={counter: n, "last_error": code},
+            fields={
+                counter: n,
+                "last_error": code,
+                "output_read_bytes": output,
+                "error_read_bytes": error,
+            },
             reason=code,
         )
+
+
+def _read_before(batch: Batch) -> dict[str, int]:
+    """How far earlier runs came in each file, bytes."""
+    return {batch.output_file_id: batch.output_read_bytes, batch.error_file_id: batch.error_read_bytes}

@@ -74,12 +74,18 @@ class Delivery:
         self._settling: tuple[asyncio.Task[Settled], list[Row]] | None = None
         self._again: list[Row] = []
         self._read_bytes: dict[str, int] = {}
+        self._whole_bytes: dict[str, int] = {}
         self._is_locked_out = False
         self.counted_tokens = self.counted_lines = 0
         self.tally = Tally()
 
-    async def read(self, file_id: str) -> None:
+    async def read(self, file_id: str, *, from_byte: int = 0, patience: int = 1) -> None:
         """Stream one file through, as far as it comes.
+
+        Args:
+            file_id: Its id.
+            from_byte: Where a line begins; what is before it was settled in an earlier run.
+            patience: As of `AzureClient.content`.
 
         Raises:
             NotFound: If the service does not know the file.
@@ -87,8 +93,9 @@ class Delivery:
         """
         splitter = LineSplitter()
         try:
-            async with self._context.client(self._batch).content(file_id) as chunks:
-                async for chunk in self._counted(file_id, chunks):
+            client = self._context.client(self._batch)
+            async with client.content(file_id, from_byte=from_byte, patience=patience) as chunks:
+                async for chunk in self._counted(file_id, chunks, from_byte):
                     for line in splitter.feed(chunk):
                         await self._take(line)
                     # however fast the lines come, others run in between, the page that is being settled among them
@@ -101,12 +108,30 @@ class Delivery:
             await self._settled()
 
     def began(self, file_id: str) -> bool:
-        """Whether anything of a file came in this run."""
+        """Whether anything of a file came, in this run or before."""
         return self._read_bytes.get(file_id, 0) > 0
 
-    async def _counted(self, file_id: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        self._read_bytes[file_id] = 0
+    async def keep(self) -> dict[str, int]:
+        """Make an end of this run before its files are: nothing that was read has to be read again.
+
+        Returns:
+            How far each file was read, up to its last whole line, bytes.
+        """
+        await self._retry()
+        return self._whole_bytes
+
+    async def is_owed(self) -> bool:
+        """Whether the batch owes anybody a reply."""
+        return bool(await self._context.requests.owed(self._batch.lane, self._batch.id))
+
+    async def _counted(
+        self, file_id: str, chunks: AsyncIterator[bytes], from_byte: int
+    ) -> AsyncIterator[bytes]:
+        self._read_bytes[file_id] = self._whole_bytes[file_id] = from_byte
         async for chunk in chunks:
+            end = chunk.rfind(b"\n")
+            if end >= 0:
+                self._whole_bytes[file_id] = self._read_bytes[file_id] + end + 1
             self._read_bytes[file_id] += len(chunk)
             yield chunk
 
@@ -116,11 +141,10 @@ class Delivery:
         A download that ends early but announces itself as whole shows only against the size of the file; its lines
         must not count as missing, which costs money.
         """
-        batch = self._batch
-        if not await self._context.requests.owed(batch.lane, batch.id):
+        if not await self.is_owed():
             return False
         for file_id, read_bytes in self._read_bytes.items():
-            file = await self._context.client(batch).get_file(file_id)
+            file = await self._context.client(self._batch).get_file(file_id)
             if file.bytes is not None and file.bytes > read_bytes:
                 return True
         return False
