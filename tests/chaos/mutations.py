@@ -47,6 +47,10 @@ FINDERS: dict[str, list[str]] = {
         *_PYTEST,
         *(f"tests/integration/test_scheduling_{name}.py" for name in ("moves", "deadlines", "quota")),
     ],
+    "history": [
+        *_PYTEST,
+        *(f"tests/integration/test_{name}.py" for name in ("lost_history", "online_ownership")),
+    ],
     "sweep lines": [
         "-m",
         "tests.chaos.sweep",
@@ -143,7 +147,7 @@ MUTATIONS = (
     Mutation(
         "a batch of the lost history is believed only with its file",
         f"{_STAGES}/resolver.py",
-        "if batch.epoch != context.epochs.number:",
+        "if batch.epoch != epoch:",
         "if False:",
         ("time travel",),
     ),
@@ -228,8 +232,8 @@ MUTATIONS = (
     Mutation(
         "batches without metadata are known by their input file",
         f"{_STAGES}/resolver.py",
-        "if is_ours or (batch.input_file_id and remote.input_file_id == batch.input_file_id):",
-        "if is_ours:",
+        "or (has_file and owner is None):",
+        "or False:",
         ("stages", "simulation"),
     ),
     Mutation(
@@ -256,8 +260,8 @@ MUTATIONS = (
     Mutation(
         "both files are read",
         f"{_STAGES}/deliverer.py",
-        "for file_id in (batch.output_file_id, batch.error_file_id):",
-        "for file_id in (batch.output_file_id,):",
+        "            (batch.error_file_id, batch.error_read_bytes),\n",
+        "",
         ("stages", "sweep lines"),
     ),
     Mutation(
@@ -316,6 +320,18 @@ MUTATIONS = (
         'return await self._calls.repeat(Op.CREATE, "POST", "/batches", read=_batch)',
         ("azure", "stages"),
     ),
+    Mutation("the rest of a moved batch keeps its room", f"{_LUA}/give_up.lua", "if redis.call('EXISTS', rest) == 1 then", "if false then", ("scheduling",)),
+    Mutation("who slept asks for nothing online", f"{_LUA}/intend.lua", "if redis.call('HEXISTS', manifest, ARGV[1]) == 0 then", "if false then", ("history",)),
+    Mutation("nothing is asked online while frozen", f"{_STAGES}/answerer.py", "        if context.epochs.is_frozen:\n            return Move(", "        if False:\n            return Move(", ("history",)),
+    Mutation("what was lost counts as asked once", f"{_STAGES}/answerer.py", "if batch.epoch != context.epochs.number:", "if False:", ("history",)),
+    Mutation("an earlier attempt of a file is not this one's", f"{_STAGES}/resolver.py", "or (has_file and owner is None):", "or has_file:", ("history",)),
+    Mutation("the one that is left is not convicted for others", f"{_STAGES}/splitter.py", "if owed and batch.lines > 1:", "if False:", ("history",)),
+    Mutation("a batch is adopted once in an epoch", f"{_STAGES}/recoverer.py", "record.epoch != context.epochs.number\n                and ", "", ("history",)),
+    Mutation("an unreadable file ends the wait", f"{_STAGES}/recoverer.py", "batch.runs >= UNREADABLE_RUNS", "False", ("history",)),
+    Mutation("nothing ends while frozen", f"{_STAGES}/tracker.py", "            if context.epochs.is_frozen:\n", "            if False:\n", ("history",)),
+    Mutation("an old copy of a file is left alone", f"{_STAGES}/recoverer.py", "if not context.epochs.is_frozen and self._is_old(file):", "if False:", ("history",)),
+    Mutation("a freeze is ended by its own number", f"{_LUA}/unfreeze.lua", "if redis.call('HGET', epoch, 'number') ~= ARGV[1] then", "if false then", ("history",)),
+    Mutation("what was seen of an attempt ends with it", "worker/groupage_worker/store/batches.py", "{**Batch.fresh(), **fields,", "{**fields,", ("history",)),
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from groupage_emulator import Rule, journal
 from groupage_worker.errors import FenceLost
 from groupage_worker.knowledge import Knowledge
 from groupage_worker.models import RELEASE, Batch, Move
+from groupage_worker.stages.deliverer import Deliverer
 from groupage_worker.states import BatchState
 from groupage_worker.store.moves import rest_of
 
@@ -184,3 +185,26 @@ async def test_a_deployment_that_stalls_gets_nothing_new_and_loses_what_it_holds
         assert await fleet.run_until(is_answered, step_s=60.0) < 6_000
         replies = await fleet.replies()
         assert {replies[name].deployment for name in ids} == {WEST}
+
+
+async def test_a_delivery_that_is_run_again_leaves_the_rest_its_room(pair: Fleet) -> None:
+    """A step that moved the rest and died before its commit gives nothing back when it is run again."""
+    ids, batch = await on_east(pair)
+    assert await wish(pair, batch)
+
+    async def is_delivering() -> bool:
+        read = await pair.batches.read(batch.id)
+        return read is not None and read.state is BatchState.DELIVERING
+
+    while not await is_delivering():
+        await pair.advance(5.0)
+        for step in [batch.step, "expire:chat"]:
+            await pair.pipeline.run(step, heavy=False)
+    read = await pair.batches.begin(batch.id)
+    assert read
+    await Deliverer(pair.context).step(read)
+    rest = rest_of(read)
+    assert rest.reservation in await pair.batches.reservations(WEST)
+    await pair.pipeline.run(batch.step, heavy=True)
+    assert rest.reservation in await pair.batches.reservations(WEST)
+    await assert_settled_once(pair, ids)

@@ -172,7 +172,7 @@ async def test_history_that_goes_on_is_left_alone(redis: "Redis[bytes]", clock: 
     assert first.is_frozen
     await first.beat()
     assert (first.is_frozen, first.reason) == (True, "new")
-    assert await first.unfreeze()
+    assert await first.unfreeze(first.numbers)
     for _ in range(5):
         clock.advance(1)
         await second.beat()
@@ -187,7 +187,7 @@ async def test_one_loss_is_one_freeze(redis: "Redis[bytes]", clock: ManualClock)
     workers = [Epochs([redis], clock=clock) for _ in range(3)]
     for worker in workers:
         await worker.beat()
-    assert await workers[0].unfreeze()
+    assert await workers[0].unfreeze(workers[0].numbers)
     for worker in workers:
         await worker.beat()
     before = workers[0].number
@@ -198,7 +198,7 @@ async def test_one_loss_is_one_freeze(redis: "Redis[bytes]", clock: ManualClock)
     assert {w.reason for w in workers} == {"lost"}
     assert len({w.number for w in workers}) == 1
     assert workers[0].number > before
-    assert await workers[1].unfreeze()
+    assert await workers[1].unfreeze(workers[1].numbers)
     for worker in workers:
         await worker.beat()
         assert not worker.is_frozen

@@ -119,6 +119,20 @@ class Batch:
     last_error: str = ""
 
     @classmethod
+    def fresh(cls) -> dict[str, str | int]:
+        """What a record forgets when its next attempt begins: what was seen of the remote batch before."""
+        names = (
+            "cancelled_at_ms",
+            "status_at_ms",
+            "run_at_ms",
+            "done_lines",
+            "looks",
+            "fenced_at_ms",
+            "misses",
+        )
+        return dict.fromkeys(names, 0)
+
+    @classmethod
     def from_record(cls, batch: str, record: Mapping[str, str]) -> "Batch":
         """Build from the Redis hash; fields of a newer release are ignored.
 

@@ -145,8 +145,8 @@ class Pipeline:
             if not self._is_known(batch):
                 log.error("pipeline.not_in_settings", batch=batch.id, deployment=batch.deployment)
                 return await self._leave_to_others(batch.step, heavy=heavy)
-            move = self._spare(batch) or await self._act(batch)
             try:
+                move = self._spare(batch) or await self._act(batch)
                 await context.batches.commit(batch, move)
             except FenceLost:
                 log.info("pipeline.fence_lost", batch=batch.id, state=batch.state.value)

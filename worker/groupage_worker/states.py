@@ -88,7 +88,7 @@ LEGAL: Final[dict[BatchState, frozenset[BatchState]]] = {
             *(_S.SPLITTING, _S.REQUEUEING, _S.QUARANTINED, _S.ADOPTING),
         },
     ),
-    _S.DELIVERING: frozenset({_S.DELIVERING, _S.CLEANING}),
+    _S.DELIVERING: frozenset({_S.DELIVERING, _S.CLEANING, _S.ADOPTING}),
     _S.SPLITTING: frozenset({_S.SPLITTING, _S.SEALED, _S.CLEANING, _S.QUARANTINED}),
     _S.REQUEUEING: frozenset({_S.REQUEUEING, _S.CLEANING}),
     _S.CLEANING: frozenset({_S.CLEANING, _S.CLOSED, _S.DELIVERING}),

@@ -14,14 +14,14 @@ local seen_number, seen_beat = tonumber(ARGV[5]) or 0, tonumber(ARGV[6]) or 0
 local reason = nil
 if not id then
   id, reason = ARGV[3], ARGV[4] == '' and 'new' or 'lost'
+elseif run_id ~= '' and e[4] and e[4] ~= '' and e[4] ~= run_id then
+  reason = 'restarted'
 elseif number > seen_number and seen_number > 0 then
   reason = nil -- somebody else has seen it and frozen the fleet already
 elseif ARGV[4] ~= '' and id ~= ARGV[4] then
   reason = 'replaced'
 elseif beat < seen_beat then
   reason = 'went_back'
-elseif run_id ~= '' and e[4] and e[4] ~= '' and e[4] ~= run_id then
-  reason = 'restarted'
 end
 if reason then
   number = math.max(number + 1, seen_number + 1, tonumber(now))
@@ -29,5 +29,8 @@ if reason then
   e[5], e[6] = now, reason
 end
 beat = math.max(beat, tonumber(now))
-redis.call('HSET', epoch, 'beat', string.format('%.0f', beat), 'run_id', run_id)
+redis.call('HSET', epoch, 'beat', string.format('%.0f', beat))
+if run_id ~= '' then
+  redis.call('HSET', epoch, 'run_id', run_id)
+end
 return {id, string.format('%.0f', number), string.format('%.0f', beat), e[5] or '0', e[6] or ''}

@@ -26,6 +26,7 @@ class Adopter:
     async def step(self, batch: Batch) -> Move:
         """Read the file, and put every request of it where it belongs."""
         context = self._context
+        epoch = context.epochs.number
         # in the history that was lost the manifest was closed: whoever still claims into it must not
         await context.requests.seal(batch.lane, batch.id)
         counts = [0, 0, 0, 0]
@@ -55,9 +56,9 @@ class Adopter:
             elsewhere=elsewhere,
             settled=settled,
         )
-        fields: dict[str, str | int] = {"lines": lines, "tokens": tokens, "epoch": context.epochs.number}
+        fields: dict[str, str | int] = {"lines": lines, "tokens": tokens, "epoch": epoch}
         if batch.remote_id:
-            return Move(state=BatchState.SUBMITTED, fields=fields, reservation=tokens, reason="adopted")
+            return Move(state=BatchState.SUBMITTED, fields=fields, reason="adopted")
         if lines == 0:
             return Move(
                 state=BatchState.CLEANING, fields={"outcome": "empty"}, reservation=RELEASE, reason="empty"

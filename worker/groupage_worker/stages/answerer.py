@@ -17,7 +17,7 @@ from groupage_worker.errors import OutsideZone
 from groupage_worker.models import RELEASE, Batch, Debt, Move, Settled
 from groupage_worker.replymetrics import Bill
 from groupage_worker.results import error_reply, read_line, reply_of, status_of
-from groupage_worker.stages.context import Context
+from groupage_worker.stages.context import FROZEN_WAIT_S, Context
 from groupage_worker.stages.giveback import requeue_all
 from groupage_worker.states import BatchState
 from groupage_worker.zones import may_process
@@ -52,16 +52,24 @@ class Answerer:
         if parent and parent.state is BatchState.DELIVERING:
             # the parent, or whoever takes over its step, is still moving requests here
             return Move(state=BatchState.ANSWERING, after_s=PARENT_WAIT_S, reason="parent_splitting")
+        # the record must be of today's Redis when money is spent
+        await context.epochs.beat()
+        if context.epochs.is_frozen:
+            return Move(state=BatchState.ANSWERING, after_s=FROZEN_WAIT_S, reason="frozen")
         owed = await context.requests.owed(batch.lane, batch.id)
+        if batch.epoch != context.epochs.number:
+            return await self._doubt(batch, owed)
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def one(debt: Debt) -> None:
             async with slots:
                 await self._answer(batch, debt)
 
-        async with asyncio.TaskGroup() as group:
-            for debt in await context.requests.debts(batch.lane, batch.id, owed):
-                group.create_task(one(debt))
+        debts = await context.requests.debts(batch.lane, batch.id, owed)
+        # one that breaks does not cut the others short: they are noted, and may be paid already
+        ends = await asyncio.gather(*(one(debt) for debt in debts), return_exceptions=True)
+        for error in (end for end in ends if end):
+            raise error
         left = await requeue_all(context, batch, attempts=0, reason="refused")
         log.info(
             "answerer.answered", batch=batch.id, lane=batch.lane, requests=len(owed) - left, of=len(owed)
@@ -70,13 +78,26 @@ class Answerer:
             state=BatchState.CLEANING, reservation=RELEASE, fields={"outcome": "completed"}, reason="answered"
         )
 
+    async def _doubt(self, batch: Batch, owed: list[bytes]) -> Move:
+        """In the history that was lost these may have been asked, and the notes of it are lost as well."""
+        context = self._context
+        number = context.epochs.number
+        for custom_id in owed:
+            await context.named.intend(batch.lane, batch.id, custom_id, by=0)
+        return Move(state=BatchState.ANSWERING, fields={"epoch": number}, reason="earlier_epoch")
+
     async def _answer(self, batch: Batch, debt: Debt) -> None:
         context = self._context
         (value,) = await context.requests.payloads(batch.lane, [debt])
         if value is None:
             return
         deployment = context.deployment(batch)
-        while await context.named.intend(batch.lane, batch.id, debt.custom_id) <= ASKS_MAX:
+        while (asks := await context.named.intend(batch.lane, batch.id, debt.custom_id)) <= ASKS_MAX:
+            if asks < 0:
+                return
+            if context.epochs.is_frozen:
+                await context.named.intend(batch.lane, batch.id, debt.custom_id, by=-1)
+                return
             asked = await context.client(batch).online.ask(
                 model=deployment.model,
                 endpoint=context.lane(batch).endpoint,

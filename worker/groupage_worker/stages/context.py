@@ -12,6 +12,9 @@ from groupage_worker.results import Origin
 from groupage_worker.settings import DeploymentSettings, LaneSettings, Settings
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, NamedRequests, RequestStore
 
+FROZEN_WAIT_S = 1.0
+"""How long a step waits for the end of a freeze before it looks again."""
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Context:

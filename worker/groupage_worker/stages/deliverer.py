@@ -11,7 +11,7 @@ import structlog
 from groupage_worker.errors import NotFound, Transient
 from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
-from groupage_worker.stages.context import Context
+from groupage_worker.stages.context import FROZEN_WAIT_S, Context
 from groupage_worker.stages.delivery import Delivery
 from groupage_worker.stages.giveback import PAGE, requeue_all
 from groupage_worker.stages.lessons import counted
@@ -40,6 +40,8 @@ class Deliverer:
 
     async def step(self, batch: Batch) -> Move:
         """Deliver everything; whatever no line spoke of is retried or given up."""
+        if self._context.epochs.is_frozen:
+            return Move(state=BatchState.DELIVERING, after_s=FROZEN_WAIT_S, reason="frozen")
         delivery = Delivery(self._context, batch)
         if move := await self._read(batch, delivery):
             return move

@@ -7,6 +7,7 @@ gathered, created or deleted at the service.
 """
 
 import asyncio
+import math
 
 import structlog
 
@@ -18,12 +19,18 @@ from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
 from groupage_worker.stages.naming import Owner, owner_of_batch, owner_of_file
-from groupage_worker.states import BEFORE_SUBMITTED, BatchState
+from groupage_worker.states import BEFORE_SUBMITTED, TERMINAL, BatchState
 
 log = structlog.get_logger("recoverer")
 
 BYTES_PER_TOKEN = 4
-"""Estimate of a file's tokens before it is read."""
+"""Estimate of a file's tokens: it counts what stands around the bodies as well, so it is none too low."""
+
+FLYING = frozenset({BatchState.SUBMITTED, BatchState.DELIVERING})
+"""States of a batch whose manifest must have every line of its file that has no reply yet."""
+
+UNREADABLE_RUNS = 3
+"""Steps in a row that could not read an input file, before the fleet goes on without it."""
 
 
 class Recoverer:
@@ -41,6 +48,7 @@ class Recoverer:
         context = self._context
         if not context.epochs.is_frozen:
             return True
+        numbers = context.epochs.numbers
         # a server that forgot requests may have forgotten the lanes as well
         await announce_lanes(context)
         results = await asyncio.gather(*(self.look_at(region) for region in context.azure))
@@ -48,14 +56,15 @@ class Recoverer:
         waited_s = (context.clock.now_ms() - context.epochs.frozen_at_ms) / 1000
         if away and waited_s < context.settings.retention.recover_wait_s:
             return False
-        if await self._is_adopting(except_regions=away):
+        is_patient = waited_s < context.settings.retention.recover_wait_s
+        if await self._is_adopting(except_regions=away, is_patient=is_patient):
             return False
         for region in away:
             await self._keep_off(region)
         for lane in context.settings.lanes:
             await self._reclaim(lane)
         reason = context.epochs.reason
-        if not await context.epochs.unfreeze():
+        if not await context.epochs.unfreeze(numbers):
             return False
         log.warning("recoverer.unfrozen", reason=reason, seconds=waited_s)
         return True
@@ -91,6 +100,9 @@ class Recoverer:
         context = self._context
         record = await context.batches.read(owner.batch)
         if record is None:
+            if file is None and remote.status not in TERMINAL and remote.input_file_id:
+                # lists may leave out what is there; a batch that runs is not paid again for that
+                file = await context.azure[region].get_file(remote.input_file_id)
             # without its input file it was delivered and cleaned up long ago
             if file:
                 await self._adopt(region, owner, remote, file)
@@ -98,10 +110,13 @@ class Recoverer:
         lags = record.attempt < owner.attempt or (
             record.attempt == owner.attempt and record.state in BEFORE_SUBMITTED
         )
-        if record.state is BatchState.SUBMITTED and record.remote_id == remote.id:
-            # a manifest that is shorter than its file has lost requests
-            lags = len(await context.requests.owed(record.lane, record.id)) < record.lines
-        if not lags or record.state not in BEFORE_SUBMITTED | {BatchState.SUBMITTED}:
+        if record.state in FLYING and record.remote_id == remote.id:
+            # a manifest that is shorter than its file has lost requests, unless it was filled since
+            lags = (
+                record.epoch != context.epochs.number
+                and len(await context.requests.owed(record.lane, record.id)) < record.lines
+            )
+        if not lags or record.state not in BEFORE_SUBMITTED | FLYING:
             return
         held = await context.batches.begin(record.id)
         if held is None:
@@ -115,6 +130,8 @@ class Recoverer:
                     "remote_id": remote.id,
                     "input_file_id": remote.input_file_id or "",
                     "submitted_at_ms": remote.created_at_ms or context.clock.now_ms(),
+                    "output_read_bytes": 0,
+                    "error_read_bytes": 0,
                 },
                 next_attempt=held.attempt < owner.attempt,
                 reason="lagged",
@@ -138,6 +155,8 @@ class Recoverer:
         owner = owner_of_file(context.settings.cluster, file.name or "")
         if owner is None or await context.batches.read(owner.batch) is not None:
             return True
+        if not context.epochs.is_frozen and self._is_old(file):
+            return True
         try:
             first = await self._first_line(region, file)
         except NotFound:
@@ -155,6 +174,14 @@ class Recoverer:
         log.error("recoverer.unknown_owner", file=file.id)
         context.metrics.worker_error("recoverer", "not_in_settings")
         return True
+
+    def _is_old(self, file: RemoteFile) -> bool:
+        """Whether a file may have outlived record and replies of its batch: then nothing was forgotten."""
+        context = self._context
+        settings = context.settings
+        kept_s = min(settings.retention.closed_s, *(lane.reply_ttl_s for lane in settings.lanes.values()))
+        age_ms = context.clock.now_ms() - (file.created_at_ms or 0)
+        return age_ms > kept_s * 1000
 
     async def _first_line(self, region: str, file: RemoteFile) -> bytes:
         splitter = LineSplitter()
@@ -180,18 +207,27 @@ class Recoverer:
             input_file_id=file.id,
             submitted_at_ms=(remote.created_at_ms or context.clock.now_ms()) if remote else 0,
         )
-        # the reservation shrinks to the estimate once the file is read
-        if await context.batches.adopt(batch, tokens=(file.bytes or 0) // BYTES_PER_TOKEN):
+        factor = (await context.batches.known.read(deployment)).factor(lane)
+        tokens = math.ceil((file.bytes or 0) / BYTES_PER_TOKEN * factor.reserve_ratio())
+        if await context.batches.adopt(batch, tokens=tokens):
             log.warning("recoverer.adopted", batch=batch.id, lane=lane, deployment=deployment)
             context.metrics.adopted(deployment)
 
-    async def _is_adopting(self, *, except_regions: list[str]) -> bool:
-        """Whether some batch still regains its requests; they must not be gathered meanwhile."""
+    async def _is_adopting(self, *, except_regions: list[str], is_patient: bool) -> bool:
+        """Whether some batch still regains its requests; they must not be gathered meanwhile.
+
+        Args:
+            except_regions: Of these nobody expects an answer.
+            is_patient: Whether a batch whose file cannot be read is waited for as well.
+        """
         context = self._context
         async for step in context.batches.steps():
             kind, _, name = step.partition(":")
             batch = await context.batches.read(name) if kind == "batch" else None
             if batch is None or batch.state is not BatchState.ADOPTING:
+                continue
+            if not is_patient and batch.runs >= UNREADABLE_RUNS:
+                log.error("recoverer.unreadable", batch=batch.id, file=batch.input_file_id)
                 continue
             deployment = context.settings.deployments.get(batch.deployment)
             if deployment and deployment.region not in except_regions:

@@ -8,15 +8,13 @@
 import structlog
 
 from groupage_worker.azure.wire import RemoteBatch
+from groupage_worker.errors import FenceLost
 from groupage_worker.models import Batch, Move
-from groupage_worker.stages.context import Context
+from groupage_worker.stages.context import FROZEN_WAIT_S, Context
 from groupage_worker.stages.naming import owner_of_batch
 from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("resolver")
-
-FROZEN_WAIT_S = 1.0
-"""Wait for the end of a freeze."""
 
 LOOKS_MIN = 3
 """Lists without the batch before it is taken for never created, however old the intent is."""
@@ -45,9 +43,10 @@ class Resolver:
     async def step(self, batch: Batch) -> Move:
         """Look once, and decide."""
         context = self._context
+        epoch = context.epochs.number
         found = await self._find(batch)
         if found:
-            return await self._adopt(batch, found)
+            return await self._adopt(batch, found, epoch)
         window_s = context.settings.submit.settle_window_s
         now = context.clock.now_ms()
         if not batch.fenced_at_ms:
@@ -60,6 +59,8 @@ class Resolver:
                 )
             if context.epochs.is_frozen:
                 return Move(state=BatchState.RESOLVING, after_s=FROZEN_WAIT_S, reason="frozen")
+            if not await context.batches.holds(batch):
+                raise FenceLost(batch.id)
             if batch.input_file_id:
                 await context.client(batch).delete_file(batch.input_file_id)
             return Move(
@@ -77,7 +78,7 @@ class Resolver:
                 "fenced_at_ms": 0,
                 "input_file_id": "",
                 "uploads": 0,
-                "epoch": context.epochs.number,
+                "epoch": epoch,
             },
             reason="never_created",
         )
@@ -86,14 +87,17 @@ class Resolver:
         """Every remote batch of this attempt, the most advanced first."""
         context = self._context
         found = []
-        async for remote in context.client(batch).list_batches():
+        client = context.client(batch)
+        async for seen in client.list_batches():
+            has_file = bool(batch.input_file_id) and seen.input_file_id == batch.input_file_id
+            # lists may leave metadata out, which alone tell the attempts of one file from each other
+            remote = await client.get_batch(seen.id) if has_file and not seen.metadata else seen
             owner = owner_of_batch(context.settings.cluster, remote.metadata)
-            is_ours = owner is not None and owner == (batch.id, batch.attempt)
-            if is_ours or (batch.input_file_id and remote.input_file_id == batch.input_file_id):
+            if owner == (batch.id, batch.attempt) or (has_file and owner is None):
                 found.append(remote)
         return sorted(found, key=lambda r: _PROGRESS.get(r.status, 0) if r.status else 0, reverse=True)
 
-    async def _adopt(self, batch: Batch, found: list[RemoteBatch]) -> Move:
+    async def _adopt(self, batch: Batch, found: list[RemoteBatch], epoch: int) -> Move:
         context = self._context
         keep, *extra = found
         for remote in extra:
@@ -109,7 +113,7 @@ class Resolver:
             "submitted_at_ms": keep.created_at_ms or context.clock.now_ms(),
             "fenced_at_ms": 0,
         }
-        if batch.epoch != context.epochs.number:
+        if batch.epoch != epoch:
             # the remote batch is of the history that was lost: only its file knows which requests are in it
             fields["input_file_id"] = keep.input_file_id or batch.input_file_id
             return Move(state=BatchState.ADOPTING, fields=fields, reason="earlier_epoch")

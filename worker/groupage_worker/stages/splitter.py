@@ -40,6 +40,9 @@ class Splitter:
                 if batch.last_error == CODE:
                     # nothing says that this request is wrong: a person decides, or its deadline
                     return set_aside(batch, "poisoned")
+                if owed and batch.lines > 1:
+                    # others of the refused file have left meanwhile: it may have been one of them
+                    return self._alone(batch)
                 return await self._convict(batch, owed)
             return Move(state=BatchState.SPLITTING, fields=await self._decide(batch, owed), reason="decided")
         suspects = set(batch.suspects.encode().split())
@@ -73,6 +76,11 @@ class Splitter:
         fields |= {"bad_lines": "", "suspects": "", "cut": "", "lines": left}
         fields["tokens"] = max(0, batch.tokens - tokens)
         return Move(state=BatchState.SEALED, next_attempt=True, fields=fields, reason="split")
+
+    def _alone(self, batch: Batch) -> Move:
+        """A file of its own for the one request that is left."""
+        fields: dict[str, str | int] = {"input_file_id": "", "uploads": 0, "remote_id": "", "bad_lines": ""}
+        return Move(state=BatchState.SEALED, next_attempt=True, fields=fields | {"lines": 1}, reason="split")
 
     async def _decide(self, batch: Batch, owed: list[bytes]) -> dict[str, str | int]:
         """Who leaves: suspects by line number, else the second half."""

@@ -23,7 +23,7 @@ from groupage_worker.errors import (
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages.consequences import follow, give_back
-from groupage_worker.stages.context import Context
+from groupage_worker.stages.context import FROZEN_WAIT_S, Context
 from groupage_worker.stages.lessons import accepted, quota_wait_s
 from groupage_worker.stages.naming import input_file_name, metadata_of
 from groupage_worker.stages.spool import SpoolFile, spooled
@@ -44,9 +44,6 @@ UPLOADS_MAX = 5
 PROCESSED = "processed"
 UNUSABLE = frozenset({"error", "deleting", "deleted"})
 """Statuses of a file, lower case (azure-batch.md 2.2, 2026-11-20)."""
-
-FROZEN_WAIT_S = 1.0
-"""Wait for the end of a freeze."""
 
 PARENT_WAIT_S = 1.0
 """Wait of a child batch for the parent that is still splitting."""

@@ -10,7 +10,7 @@ from groupage_worker.errors import NotFound
 from groupage_worker.models import CANCEL, KEEP, RELEASE, Batch, Move
 from groupage_worker.stages import lessons, patience
 from groupage_worker.stages.consequences import follow
-from groupage_worker.stages.context import Context
+from groupage_worker.stages.context import FROZEN_WAIT_S, Context
 from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("tracker")
@@ -41,6 +41,9 @@ class Tracker:
             log.warning("tracker.unknown_status", batch=batch.id, status=remote.raw_status[:40])
             context.metrics.worker_error("tracker", "unknown_status")
         if remote.status in TERMINAL:
+            if context.epochs.is_frozen:
+                # its requests may be lost: the recoverer looks first
+                return Move(state=BatchState.SUBMITTED, after_s=FROZEN_WAIT_S, reason="frozen")
             return await self._ended(batch, remote)
         fields: dict[str, str | int] = {"remote_status": remote.raw_status, "misses": 0, "retries": 0}
         if remote.status is RemoteStatus.IN_PROGRESS:

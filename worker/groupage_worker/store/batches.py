@@ -140,11 +140,12 @@ class BatchStore:
         """Look at a record without taking its fence; None if there is none, or one that only a newer release reads."""
         return Batch.read(batch, await self._redis.hgetall(keys.batch(batch)))
 
-    async def commit(self, batch: Batch, move: Move) -> Batch:
-        """Write where a batch goes next.
+    async def holds(self, batch: Batch) -> bool:
+        """Whether nobody began a newer step of this batch: asked right before what cannot be undone."""
+        return int(await self._redis.hget(keys.batch(batch.id), "fence") or -1) == batch.fence
 
-        Returns:
-            The batch as it is now.
+    async def commit(self, batch: Batch, move: Move) -> Batch:
+        """Write where a batch goes next; returns it as it is then.
 
         Raises:
             FenceLost: If another worker began a newer step.
@@ -159,7 +160,7 @@ class BatchStore:
             fields.setdefault("retries", 0)
         reservation: str | int = move.reservation
         if move.next_attempt:
-            fields["attempt"] = batch.attempt + 1
+            fields = {**Batch.fresh(), **fields, "attempt": batch.attempt + 1}
             if reservation == KEEP:
                 reservation = dataclasses.replace(batch, attempt=batch.attempt + 1).reservation
         is_closed = move.state is BatchState.CLOSED

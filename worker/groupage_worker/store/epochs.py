@@ -84,12 +84,21 @@ class Epochs:
             seen.id, seen.number, seen.beat, frozen, seen.reason = (part.decode() for part in answer)
             seen.frozen_at_ms = int(frozen)
 
-    async def unfreeze(self) -> bool:
-        """End the freeze that this process knows of; False if another one has begun since."""
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The number of each server, to name later what was recovered from."""
+        return tuple(seen.number for _, seen in self._servers)
+
+    async def unfreeze(self, numbers: tuple[str, ...]) -> bool:
+        """End a freeze; False if another one has begun since.
+
+        Args:
+            numbers: Of `numbers`, as they were before anything was looked at.
+        """
         done = True
-        for server, seen in self._servers:
+        for (server, seen), number in zip(self._servers, numbers, strict=True):
             if seen.frozen_at_ms:
-                ended = await self._unfreeze(server, [keys.EPOCH], [seen.number])
+                ended = await self._unfreeze(server, [keys.EPOCH], [number])
                 done = done and bool(ended)
                 if ended:
                     seen.frozen_at_ms = 0

@@ -36,6 +36,7 @@ class MoveStore:
         self._clock = clock
         self._move = load_script("groupage_worker", "move_batch")
         self._land = load_script("groupage_worker", "land_batch")
+        self._give_up = load_script("groupage_worker", "give_up")
         self._release = load_script("groupage_worker", "release_orphan")
 
     async def holders(self, attempts: Iterable[str]) -> list[Batch]:
@@ -78,8 +79,9 @@ class MoveStore:
         )
 
     async def give_up(self, batch: Batch) -> None:
-        """Give back the room that is held for the rest of a batch. Its record must then lose its target."""
-        await self._redis.hdel(keys.quota(batch.target), rest_of(batch).reservation)
+        """Give back the room that is held for the rest of a batch, unless that has landed. Its record must then lose its target."""
+        rest = rest_of(batch)
+        await self._give_up(self._redis, [keys.batch(rest.id), keys.quota(batch.target)], [rest.reservation])
 
     async def land(self, batch: Batch, rest: Batch, *, limit: int) -> bool:
         """Open the record of the rest of a batch at its target; False if its room there was given away.

@@ -28,9 +28,18 @@ class NamedRequests:
         return int(await self._claim(self._redis, [keys.load(lane), keys.manifest(lane, batch)], args))
 
     async def intend(self, lane: str, batch: str, custom_id: bytes, *, by: int = 1) -> int:
-        """Note that a request is about to be asked; with -1 that it was not. Returns the notes so far."""
-        field = f"#asked:{custom_id.decode()}"
-        return int(await self._intend(self._redis, [keys.manifest(lane, batch)], [field, by]))
+        """Note that a request is about to be asked online.
+
+        Args:
+            lane: Where the request is.
+            batch: Which asks for it.
+            custom_id: Which.
+            by: 1; -1: it was not asked after all; 0: the notes may be lost, so it counts as asked once before.
+
+        Returns:
+            The notes so far; -1 if the batch does not owe this request any more.
+        """
+        return int(await self._intend(self._redis, [keys.manifest(lane, batch)], [custom_id, by]))
 
     async def predict(self, lane: str, **misses: int) -> None:
         """Keep how many requests will most likely be late: `waiting`, `flying`."""

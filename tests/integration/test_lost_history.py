@@ -1,0 +1,203 @@
+"""After a loss of Redis: what is adopted is whole, is paid once, and the freeze ends."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from tests.integration.test_time_travel import photograph, reach, recover, travel_to
+from tests.support.clock import ManualClock
+from tests.support.fleet import LANE, Fleet, emulator_config, running_fleet
+
+from groupage import keys
+from groupage.contract import Status
+from groupage_emulator import Rule, Span, Timing, journal
+from groupage_worker.models import Move
+from groupage_worker.states import BatchState
+from groupage_worker.store import Epochs
+
+
+async def restart_of_redis(fleet: Fleet) -> None:
+    """Another process answers for the same data; the fleet notices."""
+    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+    await fleet.pipeline.beat()
+    assert fleet.epochs.is_frozen
+
+
+async def test_a_batch_that_runs_for_hours_does_not_keep_the_fleet_frozen(fleet: Fleet) -> None:
+    """A request that expired while Redis was away is missed in its batch for good: that is looked at once."""
+    await fleet.submit(5)
+    await fleet.submit(1, deadline_s=60)
+    await fleet.pipeline.beat()
+    past = await photograph(fleet.redis)
+    fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=40_000))
+    await reach(fleet, BatchState.SUBMITTED)
+    await fleet.advance(1)
+    await fleet.pipeline.beat()
+    await fleet.advance(120)
+    await travel_to(fleet.redis, past)
+    await fleet.pipeline.beat()
+
+    async def goes_on() -> bool:
+        return not fleet.epochs.is_frozen
+
+    assert await fleet.run_until(goes_on, step_s=10.0) < 300
+
+
+async def test_an_adopted_batch_holds_what_the_service_holds(fleet: Fleet) -> None:
+    """The reservation of a batch that Redis forgot is not lower than what the service counts for it."""
+    await fleet.submit(20, tokens=40)
+    await reach(fleet, BatchState.SUBMITTED)
+    await fleet.redis.flushall()
+    await recover(fleet)
+    (batch,) = await fleet.open_batches()
+    held = await fleet.batches.reservations(batch.deployment)
+    region = fleet.emulator.regions[batch.deployment.removeprefix("gpt-")]
+    assert sum(held.values()) >= sum(ledger.enqueued for ledger in region.ledgers.values())
+
+
+async def test_a_file_that_cannot_be_read_does_not_keep_the_fleet_frozen(fleet: Fleet) -> None:
+    """Where an input file answers with errors for hours, the fleet goes on without its batch."""
+    await fleet.submit(3)
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    await fleet.redis.flushall()
+    region = batch.deployment.removeprefix("gpt-")
+    fleet.emulator.faults.add(Rule(kind="http_status", operation="content", region=region, status=500))
+    await fleet.pipeline.beat()
+
+    async def goes_on() -> bool:
+        return not fleet.epochs.is_frozen
+
+    assert await fleet.run_until(goes_on, step_s=60.0) < 3_600
+
+
+async def test_the_end_of_one_freeze_does_not_end_a_newer_one(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """Whoever looked at the regions for one loss has looked at nothing for the next one."""
+    worker = Epochs([redis], clock=clock)
+    await worker.beat()
+    looked_for = worker.numbers
+    await redis.flushall()
+    clock.advance(1)
+    await worker.beat()
+    assert not await worker.unfreeze(looked_for)
+    assert worker.is_frozen
+    assert await worker.unfreeze(worker.numbers)
+
+
+async def test_the_one_that_is_left_is_not_convicted_for_the_others(fleet: Fleet) -> None:
+    """A refused file had two lines, one of which is settled since: the other one is sent alone, not failed."""
+    (_gone,) = await fleet.submit(1, deadline_s=60)
+    (innocent,) = await fleet.submit(1, deadline_s=80_000)
+    await fleet.pipeline.beat()
+    past = await photograph(fleet.redis)
+    fleet.emulator.faults.add(Rule(kind="fail", code="invalid_json_line", message="x", times=1))
+    await reach(fleet, BatchState.SUBMITTED)
+    await fleet.advance(1)
+    await fleet.pipeline.beat()
+    await fleet.advance(400)
+    await travel_to(fleet.redis, past)
+    await fleet.pipeline.beat()
+    await fleet.settle_all()
+    assert (await fleet.replies())[innocent].status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("is_completed", [False, True])
+async def test_a_data_server_that_forgot_everything(fleet: Fleet, is_completed: bool) -> None:
+    """Requests of batches in flight come back from their files, also of those that completed meanwhile."""
+    ids = await fleet.submit(6)
+    await reach(fleet, BatchState.SUBMITTED)
+    if is_completed:
+        for _ in range(200):
+            await fleet.advance(30)
+    for key in await fleet.redis.keys("*"):
+        if b"{chat}" in key or key == keys.LANES.encode():
+            await fleet.redis.delete(key)
+    await restart_of_redis(fleet)
+
+    async def is_answered() -> bool:
+        return set(await fleet.replies()) == set(ids)
+
+    await fleet.run_until(is_answered, step_s=20.0)
+    assert fleet.emulator.journal.summary().billed_twice() == {}
+
+
+async def test_an_old_copy_of_a_file_is_not_paid_again(fleet: Fleet) -> None:
+    """A second copy of an input file that outlived the record and the replies of its batch wakes nothing."""
+    await fleet.submit(3)
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    client = fleet.context.client(batch)
+    async with client.content(batch.input_file_id) as chunks:
+        data = b"".join([chunk async for chunk in chunks])
+    copy = fleet.emulator.data_dir / "copy.jsonl"
+    copy.write_bytes(data)
+    await client.upload(copy, name=f"groupage.test.{batch.id}.a1.jsonl", expires_after_s=None)
+    await fleet.settle_all()
+    await fleet.close_all()
+    await fleet.advance(3 * 86_400)
+    await fleet.redis.delete(keys.batch(batch.id), keys.history(batch.id))
+    for key in await fleet.redis.keys("*:rep:*"):
+        await fleet.redis.delete(key)
+    for _ in range(40):
+        await fleet.advance(300)
+        await fleet.run_due()
+    assert fleet.emulator.journal.summary().billed_twice() == {}
+
+
+@pytest.mark.parametrize("code", ["token_limit_exceeded", "internalFailure"])
+@pytest.mark.parametrize("lag_s", [0, 90])
+async def test_an_earlier_attempt_of_the_same_file_is_no_answer(
+    redis: "Redis[bytes]", clock: ManualClock, code: str, lag_s: int
+) -> None:
+    """Attempt 2 reuses the file of attempt 1, which failed, and gets no answer: only its own batch counts as found."""
+    timing = Timing(
+        file_pending=Span(fixed=2),
+        validating=Span(fixed=10),
+        in_progress=Span(fixed=20),
+        finalizing=Span(fixed=5),
+        cancelling=Span(fixed=5),
+    )
+    config = emulator_config(regions=("eastus",), timing=timing)
+    async with running_fleet(redis, clock, config=config) as fleet:
+        faults = fleet.emulator.faults
+        faults.add(Rule(kind="fail", code=code, message="x", times=1))
+        faults.add(Rule(kind="reset", operation="create", when="after", nth=[2]))
+        if lag_s:
+            faults.add(Rule(kind="list_lag", seconds=lag_s, nth=[2]))
+        await fleet.submit(5)
+        await fleet.settle_all(step_s=2.0)
+        records: list[Any] = list(fleet.emulator.journal.records())
+        assert len([r for r in records if isinstance(r, journal.Create)]) == 2
+        assert fleet.emulator.journal.summary().billed_twice() == {}
+
+
+async def test_what_was_seen_of_an_attempt_ends_with_it(fleet: Fleet) -> None:
+    """The next attempt of a batch that was cancelled can be cancelled as well, and its clock starts anew."""
+    await fleet.submit(3)
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    held = await fleet.batches.begin(batch.id)
+    assert held
+    now = fleet.clock.now_ms()
+    seen: dict[str, str | int] = {
+        "cancelled_at_ms": now,
+        "status_at_ms": now,
+        "run_at_ms": now,
+        "done_lines": 2,
+    }
+    held = await fleet.batches.commit(held, Move(state=BatchState.SUBMITTED, fields=seen))
+    held = dataclasses.replace(held, fence=(await fleet.batches.begin(batch.id) or held).fence)
+    await fleet.batches.commit(held, Move(state=BatchState.SEALED, next_attempt=True))
+    after = await fleet.batches.read(batch.id)
+    assert after
+    assert (after.attempt, after.cancelled_at_ms, after.status_at_ms) == (2, 0, 0)
+    assert (after.run_at_ms, after.done_lines) == (0, 0)
+
+
+async def test_a_status_call_without_a_batch_makes_no_manifest(fleet: Fleet) -> None:
+    """Noting that a request is asked online leaves nothing behind where no batch owes it."""
+    assert await fleet.context.named.intend(LANE, "gone", b"shop:r1") == -1
+    assert not await fleet.redis.exists(keys.manifest(LANE, "gone"))

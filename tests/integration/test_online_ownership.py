@@ -1,0 +1,80 @@
+"""Online answers are paid at once: who may ask, and when."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from tests.integration.test_scheduling_deadlines import online_calls, settings_with_online
+from tests.support.clock import ManualClock
+from tests.support.fleet import LANE, Fleet, emulator_config
+
+from groupage import keys
+from groupage_emulator import DeploymentConfig, Emulator, Rule
+from groupage_worker.models import Batch
+from groupage_worker.stages.answerer import Answerer
+from groupage_worker.states import BatchState
+
+REQUESTS = 10
+
+
+@pytest.fixture
+async def fleet(redis: "Redis[bytes]", clock: ManualClock) -> AsyncIterator[Fleet]:
+    """A fleet on one region that has an online deployment beside its batch one."""
+    config = emulator_config(regions=("eastus",))
+    config.regions[0].deployments.append(DeploymentConfig(name="gpt-online", sku="Standard"))
+    async with Emulator(config) as emulator:
+        clock.set(int(emulator.clock.now() * 1000))
+        running = Fleet(redis, emulator, settings_with_online(emulator), clock)
+        await running.start()
+        yield running
+        await running.stop()
+
+
+async def answering(fleet: Fleet) -> Batch:
+    """Requests that are about to be asked online, and the batch that holds them."""
+    await fleet.submit(REQUESTS, deadline_s=300)
+    while BatchState.ANSWERING not in await fleet.states():
+        await fleet.advance(5)
+        await fleet.pipeline.run(f"ladder:{LANE}", heavy=False)
+        for batch in await fleet.open_batches():
+            claiming = batch
+            while claiming.state is BatchState.CLAIMING:
+                begun = await fleet.batches.begin(batch.id)
+                assert begun
+                move = await fleet.pipeline._stages[BatchState.CLAIMING](begun)
+                claiming = await fleet.batches.commit(begun, move)
+    (batch,) = [b for b in await fleet.open_batches() if b.state is BatchState.ANSWERING]
+    return batch
+
+
+async def test_who_slept_asks_for_nothing_that_others_gave_back(fleet: Fleet) -> None:
+    """A worker that was stopped before its calls finds on waking that the batch owes nothing, and pays nothing."""
+    batch = await answering(fleet)
+    slept = await fleet.batches.begin(batch.id)
+    assert slept
+    debts = await fleet.requests.debts(LANE, batch.id, await fleet.requests.owed(LANE, batch.id))
+    fleet.emulator.faults.add(Rule(kind="http_status", operation="online", status=429, times=REQUESTS))
+    await fleet.pipeline.run(batch.step, heavy=True)
+    for debt in debts:
+        await Answerer(fleet.context)._answer(slept, debt)
+    assert online_calls(fleet) == 0
+    await fleet.settle_all(limit_s=400)
+    assert online_calls(fleet) <= REQUESTS
+
+
+async def test_nothing_is_asked_while_redis_is_in_doubt(fleet: Fleet) -> None:
+    """While the fleet is frozen nothing is asked online; afterwards each request counts as asked once before."""
+    batch = await answering(fleet)
+    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+    await fleet.pipeline.beat()
+    assert fleet.epochs.is_frozen
+    await fleet.pipeline.run(batch.step, heavy=True)
+    assert online_calls(fleet) == 0
+    await fleet.advance(2)
+    await fleet.pipeline.run("recover:fleet", heavy=True)
+    assert not fleet.epochs.is_frozen
+    fleet.emulator.faults.add(Rule(kind="reset", operation="online", when="after"))
+    await fleet.advance(2)
+    await fleet.pipeline.run(batch.step, heavy=True)
+    assert online_calls(fleet) == REQUESTS
+    assert {reply.error.code for reply in (await fleet.replies()).values() if reply.error} == {"unclear"}
