@@ -265,7 +265,7 @@ class Inbox:
         self._has_stream.set()
 
     async def _check(self, lane: str, ids: list[str], *, is_sweep: bool) -> None:
-        foreign = [one for one in ids if (lane, one) in self._listen]
+        foreign = [one for one in ids if (lane, one) in self._listen] if self._listen else []
         async for page in self._lookup.outcomes(lane, ids, foreign=foreign, is_sweep=is_sweep):
             for key, outcome in page:
                 self._settle(key, outcome)
