@@ -23,7 +23,7 @@ RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 
 LATER = "unknown-things"
 RESTARTED = "restarted-redis"
-HOW = [frozenset(how) for how in ((), (LATER,), (RESTARTED,), (LATER, RESTARTED))]
+HOW = [frozenset(how) for how in ((), (LATER,), (RESTARTED,))]
 """What else has happened: a later release left things that nobody here knows, or Redis was restarted meanwhile."""
 
 SEEN_BY_ALL = frozenset(BatchState) - {BatchState.ADOPTING, BatchState.ANSWERING, BatchState.CLOSED}
@@ -133,7 +133,7 @@ async def test_what_another_release_left_is_ended(
         async def only_the_quarantined_wait() -> bool:
             return set(await fleet.replies()) >= ids - quarantined
 
-        await fleet.run_until(only_the_quarantined_wait, step_s=20.0)
+        await fleet.run_until(only_the_quarantined_wait, step_s=60.0)
         await fleet.settle_all(step_s=3_600.0)
         replies = await fleet.replies()
         assert set(replies) == ids

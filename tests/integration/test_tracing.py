@@ -213,14 +213,35 @@ async def test_each_attempt_has_a_span_of_one_trace(seen: Seen) -> None:
     assert links_of(first) == links_of(second) == {span_of(seen.app("submit")[0])}
 
 
-async def test_a_lost_redis_costs_links_not_batches(seen: Seen) -> None:
-    """Marks that a producer may have written as it likes are ignored."""
+async def test_marks_that_are_garbage_cost_only_their_own_links(seen: Seen) -> None:
+    """A producer may write what it likes beside its requests; the links of others are there all the same."""
+    async with seen.producer() as producer:
+        tickets = await producer.submit_many([Request(body=body(i)) for i in range(5)])
+        marks = [keys.trace(LANE, PRODUCER, ticket.id) for ticket in tickets]
+        for mark, garbage in zip(
+            marks, (b"\xff" * 80, b"00-%032d-%016d-01" % (0, 0), b"x" * 100_000), strict=False
+        ):
+            await seen.fleet.redis.set(mark, garbage)
+        await seen.fleet.redis.unlink(marks[3])
+        await seen.fleet.redis.rpush(marks[3], "a list")
+        await seen.fleet.settle_all()
+        for ticket in tickets:
+            assert (await producer.reply(ticket.id, timeout_s=5)).ok
+    assert [len(span.links) for span in seen.batches()] == [1]
+    assert len(seen.app("reply")) == 1
+
+
+async def test_a_redis_that_does_not_answer_costs_links_not_batches(seen: Seen) -> None:
+    """Where the marks cannot be read the batch goes on, and its span has no links."""
+    nobody: Redis[bytes] = Redis(host="127.0.0.1", port=1)
+    store = seen.fleet.batches
+    assert isinstance(store, TracedBatchStore)
+    store._data = nobody
     async with seen.producer() as producer:
         ticket = await producer.submit(body(7))
-        for garbage in (b"\xff" * 80, b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01", b"", b"x" * 100_000):
-            await seen.fleet.redis.set(keys.trace(LANE, PRODUCER, ticket.id), garbage)
         await seen.fleet.settle_all()
         assert (await producer.reply(ticket, timeout_s=5)).ok
+    await nobody.aclose()
     assert [len(span.links) for span in seen.batches()] == [0]
 
 

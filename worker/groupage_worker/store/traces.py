@@ -78,7 +78,8 @@ class TracedBatchStore(BatchStore):
         async with self._data.pipeline(transaction=False) as pipe:
             for name in custom_ids:
                 producer, _, request = name.decode("ascii").partition(":")
-                # a producer may write what it likes there
                 pipe.getrange(keys.trace(lane, producer, request), 0, TRACEPARENT_CHARS - 1)
-            texts = await pipe.execute()
-        return [mark for text in texts if (mark := read_mark(text)) is not None]
+            # a producer may write what it likes there, a list too
+            texts = await pipe.execute(raise_on_error=False)
+        marks = (read_mark(text) for text in texts if isinstance(text, bytes))
+        return [mark for mark in marks if mark is not None]
