@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 SEEDS = 300
 SHARDS = 2
+TRAVELS = 40
 
 
 def simulate(*arguments: str) -> tuple[dict[str, Any], str]:
@@ -35,6 +36,15 @@ def test_every_seed_comes_to_rest_in_order(shard: int) -> None:
     assert figures["seeds"] == SEEDS // SHARDS
     assert figures["counts"]["kills"] > 100
     assert len(figures["faults"]) > 20
+
+
+def test_every_fall_back_of_redis_is_made_good() -> None:
+    """Redis falls back to an earlier instant, or forgets all, again and again: every promise is kept."""
+    figures, _ = simulate("--travels", "--first", "700030", "--seeds", str(TRAVELS))
+    print(figures)
+    assert figures["failures"] == []
+    assert figures["seeds"] == TRAVELS
+    assert figures["counts"]["travels"] > 10
 
 
 def test_a_seed_is_one_run() -> None:

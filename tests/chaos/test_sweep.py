@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos import profiles
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 SHARDS = 2
 """As many as pytest uses processes: each sweeps its share of the points."""

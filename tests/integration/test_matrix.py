@@ -139,7 +139,10 @@ async def test_clocks_may_differ(redis: "Redis[bytes]", clock: ManualClock, offs
         emulator.faults.add(Rule(kind="list_lag", seconds=200, times=1))
         ids = await fleet.submit(5)
         await until(fleet, BatchState.RESOLVING)
+        sweeps = tried(fleet, "list_files")
+        await fleet.batches.reschedule("sweep:eastus", heavy=False, at_ms=clock.now_ms())
         await fleet.pipeline.run("sweep:eastus", heavy=False)
+        assert sweeps() > 0
         await fleet.settle_all()
         replies = await fleet.replies()
         assert {i: reply.status for i, reply in replies.items()} == dict.fromkeys(ids, Status.SUCCEEDED)
