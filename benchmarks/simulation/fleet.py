@@ -28,6 +28,7 @@ class Batch:
     """One batch of ours, one attempt at a time.
 
     Attributes:
+        number: In the order of their opening; names it, so that one seed is one run.
         estimate: Tokens as estimated at the door; `reserved` is what the ledger holds for it.
         true: As the service will count them.
         remote: None while it is not accepted.
@@ -35,6 +36,7 @@ class Batch:
         moves: How often its requests were moved before.
     """
 
+    number: int
     region: int
     segments: list[Segment]
     lines: int
@@ -156,6 +158,7 @@ class Fleet:
         """Seal a batch, upload it and create it."""
         lines = sum(end - start for _, start, end in segments)
         batch = Batch(
+            number=self.counts.batches,
             region=region,
             segments=list(segments),
             lines=lines,

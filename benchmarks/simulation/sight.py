@@ -62,7 +62,7 @@ def flight_of(fleet: Fleet, batch: Batch, *, is_stalled: bool) -> Flight | None:
     if batch.is_urgent:
         deadline = min(q.arrival[start] + q.deadline_s for q, start, _ in batch.segments) - now
     return Flight(
-        batch=str(id(batch)),
+        batch=f"{batch.number:08}",
         tokens=batch.reserved,
         age_s=now - batch.submitted_at,
         run_age_s=run_age,
