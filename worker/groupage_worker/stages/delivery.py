@@ -32,8 +32,8 @@ from groupage_worker.states import RemoteStatus
 
 log = structlog.get_logger("deliverer")
 
-PAGE = 256
-"""Replies settled per script (performance.md, 2026-11-20)."""
+PAGE = 128
+"""Replies settled per script: fewer cost this process more, more cost Redis more (docs/performance.md, 2026-11-21)."""
 
 PAGE_BYTES = 4_000_000
 """Or so many bytes of replies, whichever comes first."""
