@@ -13,7 +13,7 @@ from groupage_emulator import Config, Emulator
 from groupage_emulator.answers import DIRECTIVES
 from groupage_emulator.demo.children import Crew, wait_for
 from groupage_emulator.redis_server import EmbeddedRedis
-from tests.acceptance.site import LANE, WAIT_S, Site
+from tests.acceptance.site import LANE, WAIT_S, Site, worker_settings
 from tests.support.canary import WATCH, leaks, leaks_in_logs
 
 TROUBLE = (
@@ -65,7 +65,7 @@ async def test_a_worker_in_trouble_says_nothing(tmp_path: Path) -> None:
     async with Emulator(Config(time_scale=200.0)) as emulator, Crew(tmp_path / "logs") as crew:
         with EmbeddedRedis(data_dir=tmp_path / "redis") as redis:
             site = Site(redis, emulator, crew, tmp_path)
-            tree = site._settings()
+            tree = worker_settings(site.redis.url, site.emulator)
             tree["log"] = {"format": "json", "level": "debug"}
             tree["regions"]["eastus"]["api_key"] = "canary-key"
             # a new fleet looks at every region first, and this one never answers

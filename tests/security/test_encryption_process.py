@@ -10,7 +10,7 @@ from groupage import Producer
 from groupage.connect import connect, disconnect
 from groupage_emulator import digest, digest_of_reply
 from groupage_emulator.demo.children import wait_for
-from tests.acceptance.site import LANE, WAIT_S, body, running_site
+from tests.acceptance.site import LANE, WAIT_S, body, running_site, worker_settings
 from tests.support.canary import everything_in
 
 COUNT = 60
@@ -25,7 +25,10 @@ async def test_redis_never_sees_a_word(tmp_path: Path) -> None:
     async with running_site(tmp_path) as site:
         settings = tmp_path / "sealed.yaml"
         settings.write_text(
-            yaml.safe_dump(site._settings() | {"encryption": {"keys_dir": str(tmp_path / "keys")}})
+            yaml.safe_dump(
+                worker_settings(site.redis.url, site.emulator)
+                | {"encryption": {"keys_dir": str(tmp_path / "keys")}}
+            )
         )
         worker = site.crew.start("worker", ["groupage_worker", "run", "--config", str(settings)])
         await wait_for(worker, lambda: worker.says("app.ready"), WAIT_S, "did not get ready")

@@ -15,7 +15,7 @@ from groupage_emulator import Config, Emulator
 from groupage_emulator.config import RegionConfig
 from groupage_emulator.demo.children import Crew, wait_for, wait_until
 from groupage_emulator.redis_server import EmbeddedRedis
-from tests.acceptance.site import LANE, WAIT_S, Site
+from tests.acceptance.site import LANE, WAIT_S, Site, worker_settings
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -63,7 +63,7 @@ async def test_a_running_worker_takes_what_is_mounted_anew(tmp_path: Path) -> No
                 Mount(tmp_path / name) for name in ("redis", "regions", "settings")
             )
             with_password = functools.partial(server.url.replace, "://")
-            tree = site._settings()
+            tree = worker_settings(site.redis.url, site.emulator)
             del tree["redis"]["data_url"]
             tree["redis"]["data_url_file"] = str(urls.write("data-url", with_password(f"://worker:{OLD}@")))
             region = tree["regions"]["eastus"]
