@@ -352,9 +352,6 @@ def test_an_old_server_is_not_given_new_words(tmp_path: Path) -> None:
     ("words", "part"),
     [
         (["--passwords", "nowhere"], "is not a folder"),
-        (["--passwords", ".", "--producer", "Shop"], "the pattern"),
-        (["--passwords", ".", "--producer", "a:b"], "the pattern"),
-        (["--passwords", ".", "--producer", "*"], "the pattern"),
         (["--passwords", ".", "--no-staff"], "leaves no user"),
     ],
 )
@@ -365,10 +362,22 @@ def test_mistakes_of_acl(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A name that could open a pattern is refused, and so is a folder that is none."""
+    """A call that names no user is refused, and so is a folder that is none."""
     monkeypatch.chdir(tmp_path)
     assert main(["acl", *words]) == 2
     assert part in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["Shop", "a:b", "*"])
+def test_names_that_could_open_a_pattern_are_refused(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A producer whose name is none is refused at its argument, before a password is made."""
+    with pytest.raises(SystemExit) as ended:
+        main(["acl", "--passwords", str(tmp_path), "--producer", name])
+    assert ended.value.code == 2
+    assert f"argument --producer: {name}: must match" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
