@@ -201,3 +201,15 @@ async def test_a_status_call_without_a_batch_makes_no_manifest(fleet: Fleet) -> 
     """Noting that a request is asked online leaves nothing behind where no batch owes it."""
     assert await fleet.context.named.intend(LANE, "gone", b"shop:r1") == -1
     assert not await fleet.redis.exists(keys.manifest(LANE, "gone"))
+
+
+async def test_a_line_that_the_service_could_not_read_is_adopted_as_well(fleet: Fleet) -> None:
+    """A broken body comes back from its file, is convicted alone, and its innocent neighbour is answered."""
+    (broken,) = await fleet.submit(1, body=b'{"messages":[}')
+    (innocent,) = await fleet.submit(1)
+    await reach(fleet, BatchState.SUBMITTED)
+    await fleet.redis.flushall()
+    await recover(fleet)
+    await fleet.settle_all()
+    replies = await fleet.replies()
+    assert (replies[broken].status, replies[innocent].status) == (Status.FAILED, Status.SUCCEEDED)

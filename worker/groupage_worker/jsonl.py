@@ -43,14 +43,6 @@ def custom_id_of(line: bytes) -> bytes | None:
     return line[len(head) : end] if line.startswith(head) and end > 0 else None
 
 
-class _Line(msgspec.Struct):
-    custom_id: str
-    body: msgspec.Raw
-
-
-_line = msgspec.json.Decoder(_Line)
-
-
 def unsplice_line(line: bytes, *, model: str) -> tuple[bytes, bytes] | None:
     """The custom_id and the canonical body of an input line of ours; None if it is not one.
 
@@ -58,15 +50,12 @@ def unsplice_line(line: bytes, *, model: str) -> tuple[bytes, bytes] | None:
         line: With or without its newline.
         model: Deployment name that `splice_line` wrote.
     """
-    try:
-        decoded = _line.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    name, head = custom_id_of(line), b',"body":{"model":' + msgspec.json.encode(model) + b","
+    # cut at our own frame: the body may be what the service could not read
+    _, mark, rest = line.rstrip(b"\r\n").partition(head)
+    if name is None or name.count(b":") != 1 or not mark or not rest.endswith(b"}}"):
         return None
-    head = b'{"model":' + msgspec.json.encode(model) + b","
-    body = bytes(decoded.body)
-    if not body.startswith(head) or decoded.custom_id.count(":") != 1:
-        return None
-    return decoded.custom_id.encode(), b"{" + body[len(head) :]
+    return name, b"{" + rest[:-1]
 
 
 def line_overhead(*, url: str, model: str) -> int:

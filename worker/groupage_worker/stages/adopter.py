@@ -33,8 +33,10 @@ class Adopter:
         lines = tokens = 0
         in_file: set[bytes] = set()
         try:
-            async for page in self._pages(batch):
-                lines += len(page)
+            async for found in self._pages(batch):
+                # strange lines count: with them the file had more than the one that may be left of it
+                lines += len(found)
+                page = [line for line in found if line]
                 in_file.update(line.custom_id for line in page)
                 tokens += sum(line.tokens for line in page)
                 done = await context.requests.restore(
@@ -77,27 +79,24 @@ class Adopter:
             requeued = await context.requests.requeue(batch.lane, batch.id, page, attempts=0)
             context.metrics.requeued(batch.lane, "lagged", requeued)
 
-    async def _pages(self, batch: Batch) -> AsyncIterator[list[Regained]]:
-        """The requests of an input file, a page at a time."""
+    async def _pages(self, batch: Batch) -> AsyncIterator[list[Regained | None]]:
+        """The requests of an input file, a page at a time; None for a line that is not ours."""
         model = self._context.deployment(batch).model
         splitter = LineSplitter()
-        page: list[Regained] = []
+        page: list[Regained | None] = []
         async with self._context.client(batch).content(batch.input_file_id) as chunks:
             async for chunk in chunks:
                 for line in splitter.feed(chunk):
                     parts = unsplice_line(line, model=model)
                     if parts is None:
                         self._context.metrics.worker_error("adopter", "strange_line")
-                        continue
-                    name, body = parts
-                    page.append(
-                        Regained(
-                            custom_id=name,
-                            body=body,
-                            tokens=max(1, len(body) // BYTES_PER_TOKEN),
-                            line_bytes=len(line) + 1,
+                        page.append(None)
+                    else:
+                        name, body = parts
+                        tokens = max(1, len(body) // BYTES_PER_TOKEN)
+                        page.append(
+                            Regained(custom_id=name, body=body, tokens=tokens, line_bytes=len(line) + 1)
                         )
-                    )
                     if len(page) == PAGE:
                         yield page
                         page = []

@@ -40,7 +40,9 @@ class Deliverer:
 
     async def step(self, batch: Batch) -> Move:
         """Deliver everything; whatever no line spoke of is retried or given up."""
-        if self._context.epochs.is_frozen:
+        epochs = self._context.epochs
+        number = epochs.number
+        if epochs.is_frozen:
             return Move(state=BatchState.DELIVERING, after_s=FROZEN_WAIT_S, reason="frozen")
         delivery = Delivery(self._context, batch)
         if move := await self._read(batch, delivery):
@@ -51,7 +53,12 @@ class Deliverer:
         if is_part and batch.cuts < CUTS_MAX and await delivery.is_owed():
             # Redis may have lost what was settled: all of it is read once more before anything is paid again
             return self._again(batch, "cuts", batch.cuts + 1, "truncated", read_bytes=(0, 0))
-        await delivery.finish()
+        # what is settled again or paid again must be so in today's Redis
+        await epochs.beat()
+        if epochs.is_frozen or epochs.number != number:
+            return Move(state=BatchState.DELIVERING, after_s=FROZEN_WAIT_S, reason="frozen")
+        if not await delivery.finish(is_last=batch.cuts >= CUTS_MAX):
+            return self._again(batch, "cuts", batch.cuts + 1, "went_back", read_bytes=(0, 0))
         if batch.target:
             await self._land(batch)
         await counted(self._context, batch, tokens=delivery.counted_tokens, lines=delivery.counted_lines)

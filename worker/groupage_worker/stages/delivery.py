@@ -258,15 +258,26 @@ class Delivery:
             if requeued:
                 context.metrics.requeued(batch.lane, "line", requeued)
 
-    async def finish(self) -> None:
-        """Retry what the files asked for, then whatever they did not mention."""
+    async def finish(self, *, is_last: bool) -> bool:
+        """Retry what the files asked for, then whatever they did not mention.
+
+        Args:
+            is_last: Whether what is owed counts as missing although the files mentioned as many lines as there are.
+
+        Returns:
+            False if that is so: then Redis forgot what was settled, and nothing was done about it.
+        """
         await self._retry()
         if self._is_locked_out:
             first_s = self._context.settings.submit.circuit_pause_s
             await self._context.pause(self._batch.deployment, reason="http_401", first_s=first_s)
         batch = self._batch
         owed = await self._context.requests.owed(batch.lane, batch.id)
-        self.tally.missing = len(owed)
+        tally = self.tally
+        mentioned = tally.delivered + tally.failed + tally.retried + tally.duplicate
+        if owed and mentioned >= batch.lines > 0 and not is_last:
+            return False
+        tally.missing = len(owed)
         is_complete = batch.remote_status.lower() == RemoteStatus.COMPLETED
         for start in range(0, len(owed), PAGE):
             self._again = [
@@ -284,4 +295,5 @@ class Delivery:
                 for name in owed[start : start + PAGE]
             ]
             await self._retry()
-        self._context.metrics.tally(batch.lane, batch.deployment, dataclasses.asdict(self.tally))
+        self._context.metrics.tally(batch.lane, batch.deployment, dataclasses.asdict(tally))
+        return True
