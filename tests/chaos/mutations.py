@@ -267,8 +267,8 @@ MUTATIONS = (
     Mutation(
         "what no line spoke of is requeued",
         f"{_STAGES}/deliverer.py",
-        "        await delivery.finish()\n",
-        "",
+        "        if not await delivery.finish(is_last=batch.cuts >= CUTS_MAX):\n",
+        "        if False:\n",
         ("stages", "simulation"),
     ),
     Mutation(
