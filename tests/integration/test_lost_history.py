@@ -213,3 +213,20 @@ async def test_a_line_that_the_service_could_not_read_is_adopted_as_well(fleet: 
     await fleet.settle_all()
     replies = await fleet.replies()
     assert (replies[broken].status, replies[innocent].status) == (Status.FAILED, Status.SUCCEEDED)
+
+
+async def test_deadlines_that_had_passed_pass_again(fleet: Fleet) -> None:
+    """A request that expired before Redis fell back is open again; the wheel is turned back, so it expires again."""
+    fleet.emulator.faults.add(Rule(kind="fail", code="nobody_knows_this", message="x"))
+    (late,) = await fleet.submit(1, deadline_s=600)
+    await reach(fleet, BatchState.QUARANTINED)
+    past = await photograph(fleet.redis)
+    await fleet.settle_all()
+    ahead = await fleet.wheel.cursor(LANE)
+    await travel_to(fleet.redis, past)
+    # a worker that was in the middle of its look at the wheel
+    await fleet.redis.hset(keys.load(LANE), "due_cursor", ahead)
+    assert late not in await fleet.replies()
+    await recover(fleet)
+    await fleet.settle_all(limit_s=300)
+    assert (await fleet.replies())[late].status is Status.EXPIRED

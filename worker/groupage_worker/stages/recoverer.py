@@ -11,6 +11,7 @@ import math
 
 import structlog
 
+from groupage.contract import DUE_SLOT_MS
 from groupage_worker.azure.wire import RemoteBatch, RemoteFile
 from groupage_worker.errors import NotFound, WorkerError
 from groupage_worker.jsonl import LineSplitter, line_frame
@@ -25,6 +26,9 @@ log = structlog.get_logger("recoverer")
 
 BYTES_PER_TOKEN = 4
 """Estimate of a file's tokens: it counts what stands around the bodies as well, so it is none too low."""
+
+REWIND_MS = 86_400_000
+"""How far the deadline wheel is turned back after a loss: a day, as long as Redis may have been away."""
 
 FLYING = frozenset({BatchState.SUBMITTED, BatchState.DELIVERING})
 """States of a batch whose manifest must have every line of its file that has no reply yet."""
@@ -63,6 +67,9 @@ class Recoverer:
             await self._keep_off(region)
         for lane in context.settings.lanes:
             await self._reclaim(lane)
+            # deadlines that had passed are to come again for whoever is open again
+            now = context.clock.now_ms()
+            await context.wheel.rewind(lane, (now - REWIND_MS) // DUE_SLOT_MS)
         reason = context.epochs.reason
         if not await context.epochs.unfreeze(numbers):
             return False
