@@ -49,9 +49,9 @@ from tests.support.fleet import Fleet, worker_settings
 ACTIONS_MAX = 2_500
 """I/O calls that are scheduled one by one; what is then still open is left to the calm at the end."""
 
-CALM_S = 100_000.0
-"""Virtual seconds in which everything must come to rest once faults stop: longer than any deadline, also the day that a
-lane gives to requests whose own deadline Redis forgot."""
+CALM_S = 200_000.0
+"""Virtual seconds in which everything must come to rest once faults stop: longer than any deadline, also the two days
+that a lane gives to requests whose own deadline Redis forgot."""
 
 SWEEP_S = 700.0
 
