@@ -53,6 +53,9 @@ CALM_S = 200_000.0
 """Virtual seconds in which everything must come to rest once faults stop: longer than any deadline, also the two days
 that a lane gives to requests whose own deadline Redis forgot."""
 
+CALM_STEPS = ((10, 0.5), (20, 30.0), (40, 120.0), (80, 600.0))
+"""Up to which round of the calm at least how many virtual seconds pass before everything that is due runs again."""
+
 SWEEP_S = 700.0
 
 START_S = 1_800_000_000.0
@@ -363,7 +366,7 @@ class Simulation:
                 raise NoRestError(f"still there after {CALM_S} s: {await self._what_is_open(fleet)}")
             wait = await self._next_due_s()
             # what is not over soon is waited for in long steps, however often it wants to be asked
-            least = 0.5 if round_ < 20 else 60.0 if round_ < 40 else 600.0
+            least = next((step_s for rounds, step_s in CALM_STEPS if round_ < rounds), 3_600.0)
             await self._advance(max(least, min(300.0, 5.0 if wait is None else wait)))
         for _ in range(2):
             await self._advance(max(SWEEP_S, self._settings.retention.remote_grace_s + 1))
