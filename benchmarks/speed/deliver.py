@@ -95,7 +95,7 @@ async def product(meter: Meter, url: str, bodies: Sequence[bytes], data: bytes) 
         delivery = Delivery(context, batch)
         with meter:
             await delivery.read("file-1")
-            await delivery.finish(is_last=False)
+            await delivery.finish(is_reread=False, is_last=False)
         meter.units = delivery.tally.delivered
     if meter.units != len(bodies):
         raise AssertionError(f"{delivery.tally} of {len(bodies)}")

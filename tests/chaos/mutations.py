@@ -267,7 +267,7 @@ MUTATIONS = (
     Mutation(
         "what no line spoke of is requeued",
         f"{_STAGES}/deliverer.py",
-        "        if not await delivery.finish(is_last=batch.cuts >= CUTS_MAX):\n",
+        "        if not await delivery.finish(is_reread=is_reread, is_last=batch.cuts >= CUTS_MAX):\n",
         "        if False:\n",
         ("stages", "simulation"),
     ),

@@ -107,6 +107,22 @@ async def test_lost_lines_are_asked_for_again(fleet: Fleet, kind: str) -> None:
     assert (again > 0) is (kind != "lines_duplicate")
 
 
+async def test_lines_twice_and_lines_missing_are_told_by_one_more_reading(fleet: Fleet) -> None:
+    """Files that give some lines twice instead of others are read twice, not until nothing else helps."""
+    fleet.emulator.faults.add(Rule(kind="lines_duplicate", fraction=0.4, times=1))
+    fleet.emulator.faults.add(Rule(kind="lines_drop", fraction=0.1, times=1))
+    fleet.emulator.faults.add(Rule(kind="no_ranges", operation="content"))
+    ids = await fleet.submit(30)
+    await fleet.settle_all()
+    replies = await fleet.replies()
+    assert set(replies) == set(ids)
+    again = sum(r.attempts for r in replies.values())
+    summary = fleet.emulator.journal.summary()
+    assert sum(summary.billed.values()) == 30 + again > 30
+    files = 2 * (2 + 1)
+    assert summary.faults["no_ranges"] <= files, "two readings of the first batch, one of the second"
+
+
 async def test_lines_of_other_requests_are_never_delivered(fleet: Fleet) -> None:
     """A cancelled request's late answer is counted, not delivered: the first reply stands."""
     ids = await fleet.submit(3)

@@ -27,6 +27,9 @@ MISSES_MAX = 10
 CUTS_MAX = 6
 """Downloads that end early and bring nothing new, before the last lines of a file count as missing."""
 
+_UNSETTLED = "unsettled"
+"""Why a batch is read once more: its files mention as many lines as there are, and yet something is owed."""
+
 PATIENCE_MAX = 4
 """Doublings of the window in which a download may trickle: to 16 minutes. Where the service knows no ranges, only a
 longer look gets further in the file than the one before."""
@@ -57,8 +60,9 @@ class Deliverer:
         await epochs.beat()
         if epochs.is_frozen or epochs.number != number:
             return Move(state=BatchState.DELIVERING, after_s=FROZEN_WAIT_S, reason="frozen")
-        if not await delivery.finish(is_last=batch.cuts >= CUTS_MAX):
-            return self._again(batch, "cuts", batch.cuts + 1, "went_back", read_bytes=(0, 0))
+        is_reread = batch.last_error == _UNSETTLED
+        if not await delivery.finish(is_reread=is_reread, is_last=batch.cuts >= CUTS_MAX):
+            return self._again(batch, "cuts", batch.cuts + 1, _UNSETTLED, read_bytes=(0, 0))
         if batch.target:
             await self._land(batch)
         await counted(self._context, batch, tokens=delivery.counted_tokens, lines=delivery.counted_lines)

@@ -38,6 +38,7 @@ PAGE = 128
 PAGE_BYTES = 4_000_000
 """Or so many bytes of replies, whichever comes first."""
 
+_UNMENTIONED = ReplyError(code="no_result", message="the service's files do not mention this request")
 
 is_custom_id = re.compile(rf"{PRODUCER_PATTERN.pattern}:{ID_PATTERN.pattern}").fullmatch
 
@@ -258,14 +259,15 @@ class Delivery:
             if requeued:
                 context.metrics.requeued(batch.lane, "line", requeued)
 
-    async def finish(self, *, is_last: bool) -> bool:
+    async def finish(self, *, is_reread: bool, is_last: bool) -> bool:
         """Retry what the files asked for, then whatever they did not mention.
 
         Args:
-            is_last: Whether what is owed counts as missing although the files mentioned as many lines as there are.
+            is_reread: Whether the files were read once more, because as many lines as there are did not settle all.
+            is_last: Whether what is owed counts as missing whatever the files mentioned.
 
         Returns:
-            False if that is so: then Redis forgot what was settled, and nothing was done about it.
+            False if as many lines as there are came, and yet something is owed: reading again tells whether it is lost.
         """
         await self._retry()
         if self._is_locked_out:
@@ -274,8 +276,9 @@ class Delivery:
         batch = self._batch
         owed = await self._context.requests.owed(batch.lane, batch.id)
         tally = self.tally
-        mentioned = tally.delivered + tally.failed + tally.retried + tally.duplicate
-        if owed and mentioned >= batch.lines > 0 and not is_last:
+        news = tally.delivered + tally.failed + tally.retried
+        # a reading that settles nothing missed nothing
+        if owed and news + tally.duplicate >= batch.lines > 0 and not (is_last or (is_reread and not news)):
             return False
         tally.missing = len(owed)
         is_complete = batch.remote_status.lower() == RemoteStatus.COMPLETED
@@ -287,9 +290,7 @@ class Delivery:
                     fate=Fate.RETRY if is_complete else Fate.RETRY_FREE,
                     status_code=None,
                     usage=None,
-                    error=ReplyError(
-                        code="no_result", message="the service's files do not mention this request"
-                    ),
+                    error=_UNMENTIONED,
                     body=None,
                 )
                 for name in owed[start : start + PAGE]
