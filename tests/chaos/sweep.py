@@ -26,7 +26,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import redis
 
 from groupage_emulator import journal
@@ -34,7 +33,7 @@ from groupage_emulator.redis_server import EmbeddedRedis
 from tests.chaos import aof, profiles
 from tests.chaos.checker import check
 from tests.chaos.history import Bounds, History, Usage, read_diary, take_dump
-from tests.chaos.life import RemoteEmulator, World, run_life, serve_emulator
+from tests.chaos.life import RemoteEmulator, World, load, run_life, serve_emulator
 from tests.chaos.rig import rules_of
 from tests.support.fleet import worker_settings
 
@@ -280,9 +279,7 @@ def main() -> int:
         "--strict-spool", action="store_true", help="spool files left by a crash are failures"
     )
     options = parser.parse_args()
-    # one certificate store for all forked processes: loading it takes longer than a whole life
-    httpx.create_ssl_context = functools.cache(httpx.create_ssl_context)
-    httpx.create_ssl_context(trust_env=False)
+    load()
     gc.freeze()
     only = None if options.die_at is None else Run(die_at=options.die_at, again_at=options.again_at)
     figures = sweep(
