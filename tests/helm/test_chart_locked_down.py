@@ -174,12 +174,21 @@ def test_workload_identity() -> None:
 
 
 def test_notes_tell_three_steps() -> None:
-    """NOTES.txt tells the next three steps with the names of this release."""
+    """NOTES.txt tells the next three steps and how to call the tool, with the names of this release."""
     values = CHART / "ci" / "values-emulator.yaml"
     done = run(4, "install", "blue", str(CHART), "-n", "llm", "--dry-run=client", "-f", str(values))
     assert done.returncode == 0, done.stderr
     notes = done.stdout.partition("NOTES:")[2]
-    for words in ("1. ", "2. ", "3. ", "deployment/blue-groupage-worker", "helm -n llm test blue", "made up"):
+    worker = "deployment/blue-groupage-worker"
+    for words in (
+        "1. ",
+        "2. ",
+        "3. ",
+        worker,
+        "helm -n llm test blue",
+        f"{worker} -- groupage status",
+        "made up",
+    ):
         assert words in notes
 
 

@@ -8,45 +8,16 @@ import yaml
 
 from groupage import __version__
 from groupage_emulator import config as emulator_config
-from groupage_worker import configfile
 from groupage_worker.app import HARD_END_S
 from groupage_worker.cli import _parser
 from groupage_worker.reload import FIXED
-from groupage_worker.settings import Settings
 from groupage_worker.work import Work
 from tests.helm import schema
-from tests.helm.manifests import CHART, CI_VALUES, Manifest, of_kind, pods, queries, rendered
+from tests.helm.manifests import CHART, CI_VALUES, of_kind, queries, rendered
+from tests.helm.mounts import loaded, workers
 from tests.image.containers import MEMORY
 
 VALUES = pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
-
-
-def workers(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
-    """Name and spec of each pod that is a worker."""
-    return [(name, spec) for name, labels, spec in pods(manifests) if labels.get("groupage/role") == "worker"]
-
-
-def loaded(manifests: list[Manifest], folder: Path) -> Settings:
-    """Mount what the chart mounts below a folder, and read the settings there with the worker's own code."""
-    _, spec = workers(manifests)[0]
-    volumes = {one["name"]: one for one in spec["volumes"]}
-    text = next(one for one in of_kind(manifests, "ConfigMap") if "worker.yaml" in one["data"])["data"][
-        "worker.yaml"
-    ]
-    for mount in spec["containers"][0]["volumeMounts"]:
-        place, volume = folder / mount["mountPath"].lstrip("/"), volumes[mount["name"]]
-        if "emptyDir" in volume or "secret" in volume:
-            place.mkdir(parents=True)
-        for source in volume.get("projected", {}).get("sources", []):
-            for item in source["secret"]["items"]:
-                file = place / item["path"]
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text("redis://127.0.0.1:6379/0" if file.name.endswith("url") else "a-key")
-    for root in ("/etc/groupage/", "/spool"):
-        text = text.replace(f": {root}", f": {folder}{root}")
-    file = folder / "worker.yaml"
-    file.write_text(text)
-    return configfile.load(file, {})
 
 
 @VALUES

@@ -68,13 +68,15 @@ spec:
         - name: worker
           image: {{ include "groupage.image" . }}
           imagePullPolicy: {{ .Values.image.pullPolicy }}
-          args: [groupage-worker, run, --config, /etc/groupage/settings/worker.yaml{{ with $.only }}, --only, {{ . }}{{ end }}]
+          args: [groupage-worker, run{{ with $.only }}, --only, {{ . }}{{ end }}]
           securityContext:
             {{- include "groupage.containerSecurity" . | nindent 12 }}
-          {{- with $pool.env }}
           env:
+            # by the environment, so that `kubectl exec ... -- groupage status` finds them as well
+            - {name: GROUPAGE_CONFIG, value: /etc/groupage/settings/worker.yaml}
+            {{- with $pool.env }}
             {{- toYaml . | nindent 12 }}
-          {{- end }}
+            {{- end }}
           ports:
             - {name: metrics, containerPort: 9464}
           # live: the event loop runs. A Redis that is away must not restart the fleet in a loop
