@@ -1,7 +1,5 @@
 """What metrics say of a whole fleet, taken from a real one."""
 
-import dataclasses
-
 import pytest
 from redis.exceptions import NoPermissionError
 from tests.support.fleet import LANE, PRODUCER, Fleet, running_fleet
@@ -11,12 +9,13 @@ from groupage import keys
 from groupage.connect import connect
 from groupage.contract import Status
 from groupage_worker.labels import OTHER
+from groupage_worker.serverinfo import Role
 from groupage_worker.snapshot import RegionSnapshot, Snapshot
 from groupage_worker.states import BatchState
 from groupage_worker.store.overview import PRODUCERS_SHOWN, take_snapshot
 
 
-async def snapshot(fleet: Fleet) -> Snapshot:
+async def snapshot(fleet: Fleet, *, memory_bytes: dict[Role, int | None] | None = None) -> Snapshot:
     return await take_snapshot(
         fleet.redis,
         fleet.redis,
@@ -30,6 +29,8 @@ async def snapshot(fleet: Fleet) -> Snapshot:
             name: RegionSnapshot(location=region.location, files_max=500)
             for name, region in fleet.settings.regions.items()
         },
+        memory_bytes=memory_bytes or fleet.settings.redis.memory_bytes,
+        stop_ratio=0.7,
     )
 
 
@@ -148,4 +149,20 @@ async def test_memory_of_the_servers(redis, clock):
         assert {role: m.limit_bytes for role, m in memory.items()} == dict.fromkeys(
             ("data", "control"), 104_857_600
         )
-        assert all(0 < dataclasses.astuple(m)[0] < m.limit_bytes for m in memory.values())
+        assert all(0 < m.used_bytes < m.limit_bytes for m in memory.values())
+        assert {m.stop_ratio for m in memory.values()} == {0.7}
+
+
+@pytest.mark.parametrize(
+    ("maxmemory", "limit_bytes"), [("0", 50_000_000), ("40mb", 41_943_040), ("90mb", 50_000_000)]
+)
+async def test_a_limit_that_is_set_counts(redis, clock, maxmemory, limit_bytes):
+    """A server that tells no limit has the one of the settings; of two limits the lower one holds."""
+    async with running_fleet(redis, clock) as fleet:
+        before = (await redis.config_get("maxmemory"))["maxmemory"]
+        await redis.config_set("maxmemory", maxmemory)
+        try:
+            seen = await snapshot(fleet, memory_bytes={"data": 50_000_000, "control": None})
+        finally:
+            await redis.config_set("maxmemory", before)
+        assert seen.memory["data"].limit_bytes == limit_bytes

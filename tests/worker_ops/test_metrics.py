@@ -82,7 +82,12 @@ NAMES = {
     *("groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
     *("groupage_producer_cost_usd", "groupage_producer_reply_latency_seconds"),
     "groupage_redis_denials",
-    *("groupage_redis_limit_bytes", "groupage_redis_used_bytes", "groupage_reply_margin_seconds"),
+    *(
+        "groupage_redis_limit_bytes",
+        "groupage_redis_stop_ratio",
+        "groupage_redis_used_bytes",
+        "groupage_reply_margin_seconds",
+    ),
     *("groupage_deployment_reported_limit_tokens", "groupage_deployment_reported_tokens"),
     *("groupage_frozen", "groupage_region_files", "groupage_region_files_limit"),
 }
@@ -138,7 +143,7 @@ def fleet(clock):
                 "fabrikam": RegionSnapshot(location="eastus"),
             },
             denials={("data", "key"): 3},
-            memory={"data": MemorySnapshot(used_bytes=70, limit_bytes=100)},
+            memory={"data": MemorySnapshot(used_bytes=70, limit_bytes=100, stop_ratio=0.6)},
             batches={("chat", "mini", BatchState.SUBMITTED): BatchesSnapshot(count=2, oldest_age_s=90.0)},
         ),
     )
@@ -362,6 +367,7 @@ def test_the_fleet_is_shown(fleet, clock):
     assert value("groupage_producer_open_requests", {"lane": "chat", "producer": "shop"}) == 5
     assert value("groupage_redis_used_bytes", {"role": "data"}) == 70
     assert value("groupage_redis_limit_bytes", {"role": "data"}) == 100
+    assert value("groupage_redis_stop_ratio", {"role": "data"}) == 0.6
     assert value("groupage_redis_denials_total", {"role": "data", "kind": "key"}) == 3
 
 

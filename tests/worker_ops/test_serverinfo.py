@@ -95,6 +95,23 @@ def test_unknown_is_a_note(changes, part):
     assert any(part in note for note in notes(changed, "data"))
 
 
+@pytest.mark.parametrize(
+    ("told", "given", "part"),
+    [
+        (None, None, "set redis.data_memory_bytes"),
+        (None, 10**9, None),
+        (0, 10**9, None),
+        (10**9, 10**9, None),
+        (10**9, 2 * 10**9, "is above its maxmemory 1000000000, which holds"),
+    ],
+)
+def test_the_memory_limit_that_is_set(told, given, part):
+    """A limit in the settings stands in for one that the server does not tell, and a useless one is noted."""
+    found = notes(dataclasses.replace(GOOD, maxmemory_bytes=told), "data", memory_bytes=given)
+    assert len(found) == bool(part)
+    assert all(part in note for note in found)
+
+
 def test_a_managed_server_that_hides_much():
     """Facts can be read of a server whose INFO is short and whose CONFIG is blocked."""
     read = facts({"redis_version": "7.4.2", "role": "master"}, {}, 0.0)

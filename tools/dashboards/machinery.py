@@ -10,10 +10,15 @@ MACHINERY: Final = Row(
         Panel(
             unit="bytes",
             title="Redis memory",
-            about="Used against maxmemory. Above redis.memory_stop_ratio (70 %) nothing more is accepted; replies still go out.",
+            about="Used against the limit: maxmemory, or redis.data_memory_bytes. Where the data server's door closes, nothing "
+            "more is accepted; replies still go out. A limit of 0: nobody knows it.",
             queries=[
                 Query('max by (role) (groupage_redis_used_bytes{job=~"$job"})', "{{role}} used"),
                 Query('max by (role) (groupage_redis_limit_bytes{job=~"$job"})', "{{role}} limit"),
+                Query(
+                    """max by (role) (groupage_redis_limit_bytes{job=~"$job"} * groupage_redis_stop_ratio{job=~"$job"})""",
+                    "{{role}} door closes",
+                ),
             ],
         ),
         Panel(

@@ -84,8 +84,8 @@ class App:
         self._requests = request_store(self._data, clock=self._clock, keys_dir=settings.encryption.keys_dir)
         self._tracing = contextlib.ExitStack()
         self._batches = self._batch_store()
-        self._admission = Admission(self._data, clock=self._clock)
         redis = settings.redis
+        self._admission = Admission(self._data, clock=self._clock, memory_bytes=redis.memory_bytes["data"])
         is_one = redis.data.get_secret_value() == redis.control.get_secret_value()
         servers: list[RedisClient] = [self._control] if is_one else [self._control, self._data]
         self._epochs = Epochs(servers, clock=self._clock)
@@ -149,7 +149,8 @@ class App:
         )
         for role, client in roles:
             facts = await serverinfo.inspect(client)
-            for note in serverinfo.notes(facts, role):
+            memory_bytes = self._settings.redis.memory_bytes[role]
+            for note in serverinfo.notes(facts, role, memory_bytes=memory_bytes):
                 log.warning("app.redis_note", role=role, note=note)
             found += serverinfo.problems(facts, role)
         if found and not self._settings.redis.allow_unsafe:
@@ -274,6 +275,8 @@ class App:
                 clock=self._clock,
                 lanes={name: lane.deadline_s for name, lane in settings.lanes.items()},
                 limits=self._limits(),
+                memory_bytes=settings.redis.memory_bytes,
+                stop_ratio=settings.redis.memory_stop_ratio,
                 regions={
                     name: RegionSnapshot(
                         location=region.location, files_max=files_max(region, has_expiry=has_expiry)

@@ -148,9 +148,15 @@ def _memory(snapshot: Snapshot) -> Iterator[Metric]:
         "How much memory may this Redis server use, with 0 for no limit?",
         labels=("role",),
     )
+    stop = GaugeMetricFamily(
+        "groupage_redis_stop_ratio",
+        "Above which share of its memory is nothing more accepted?",
+        labels=("role",),
+    )
     for role, memory in snapshot.memory.items():
         used.add_metric((role,), memory.used_bytes)
         limit.add_metric((role,), memory.limit_bytes)
+        stop.add_metric((role,), memory.stop_ratio)
     denials = CounterMetricFamily(
         "groupage_redis_denials",
         "How often did this Redis server refuse what a user has no right to?",
@@ -158,7 +164,7 @@ def _memory(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for (role, kind), n in snapshot.denials.items():
         denials.add_metric((role, kind), n)
-    yield from (used, limit, denials)
+    yield from (used, limit, stop, denials)
 
 
 def _deployments(snapshot: Snapshot) -> Iterator[Metric]:

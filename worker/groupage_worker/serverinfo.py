@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from redis.asyncio import Redis
@@ -147,10 +147,16 @@ def problems(facts: ServerFacts, role: Role) -> list[str]:
     return found
 
 
-def notes(facts: ServerFacts, role: Role) -> list[str]:
-    """What is worth knowing of this server but no reason to refuse it, one sentence each."""
+def notes(facts: ServerFacts, role: Role, *, memory_bytes: int | None = None) -> list[str]:
+    """What is worth knowing of this server but no reason to refuse it, one sentence each.
+
+    Args:
+        facts: What it says of itself.
+        role: Which of the two URLs it stands behind.
+        memory_bytes: Its memory limit as set; None where it is left to the server.
+    """
     here = f"redis {role} server ({facts.name})"
-    found = []
+    found = list(_memory_notes(facts, role, memory_bytes))
     if facts.has_aof is False and facts.has_snapshots is not False:
         doubt = "may keep nothing on disk (CONFIG is blocked); make sure that it does"
         found.append(f"{here}: {_SNAPSHOT_ONLY if facts.has_snapshots else doubt}")
@@ -158,12 +164,6 @@ def notes(facts: ServerFacts, role: Role) -> list[str]:
         found.append(f"{here}: does not say whether it keeps anything on disk; make sure that it does")
     if facts.maxmemory_policy is None:
         found.append(f"{here}: does not say its eviction policy; make sure that it is noeviction")
-    if facts.maxmemory_bytes == 0:
-        found.append(
-            f"{here}: has no maxmemory; set it below the machine's memory, or the machine will kill it"
-        )
-    if facts.maxmemory_bytes is None:
-        found.append(f"{here}: does not say its memory limit; keep open_bytes_max of all lanes well below it")
     if facts.replicas and not facts.waits_for_replicas:
         found.append(
             f"{here}: a failover may lose what it has just acknowledged, which then is asked for and paid again; set "
@@ -175,3 +175,18 @@ def notes(facts: ServerFacts, role: Role) -> list[str]:
             "ours; deadlines follow the server's clock, so check the time service on both machines",
         )
     return found
+
+
+def _memory_notes(facts: ServerFacts, role: Role, memory_bytes: int | None) -> Iterator[str]:
+    """A limit that nobody knows never closes the door; one that is not the server's closes it too late."""
+    here, setting = f"redis {role} server ({facts.name})", f"redis.{role}_memory_bytes"
+    match facts.maxmemory_bytes, memory_bytes:
+        case 0, None:
+            yield f"{here}: has no maxmemory; set it below the machine's memory, or the machine will kill it"
+        case None, None:
+            yield (
+                f"{here}: does not say its memory limit, so nothing is refused before it is full; set {setting} to what "
+                "it may hold"
+            )
+        case int(told), int(given) if 0 < told < given:
+            yield f"{here}: {setting} = {given} is above its maxmemory {told}, which holds"

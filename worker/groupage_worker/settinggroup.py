@@ -12,6 +12,25 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class MemorySettings(Group):
+    """How full the Redis servers may get; part of the group `redis`."""
+
+    memory_stop_ratio: float = Field(
+        0.7,
+        gt=0,
+        lt=1,
+        description="Above this share of the data server's memory limit no request is accepted.",
+    )
+    data_memory_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Memory limit of the data server (of a cluster: of each node) where it tells none; else the lower one holds.",
+    )
+    control_memory_bytes: int | None = Field(
+        None, gt=0, description="The same of a control server of its own."
+    )
+
+
 class EncryptionSettings(Group):
     """Encryption of bodies and replies in Redis."""
 

@@ -21,6 +21,7 @@ from groupage_worker.settinggroup import (
     Group,
     HealthSettings,
     LogSettings,
+    MemorySettings,
     OperatorSettings,
     TracingSettings,
 )
@@ -39,7 +40,7 @@ Count = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=rf"^{LANE_PATTERN.pattern}$")]
 
 
-class RedisSettings(Group):
+class RedisSettings(MemorySettings):
     """Where the state lives."""
 
     data_url: SecretStr = Field(
@@ -51,12 +52,6 @@ class RedisSettings(Group):
         description="arq, batch records, dues, quota; never a cluster. Default: the data URL.",
     )
     control_url_file: Path | None = Field(None, description="File that holds control_url; instead of it.")
-    memory_stop_ratio: float = Field(
-        0.7,
-        gt=0,
-        lt=1,
-        description="Above this share of the data server's maxmemory no request is accepted.",
-    )
     allow_unsafe: bool = Field(False, description="Start even if the server may evict or lose keys.")
     socket_timeout_s: Seconds = Field(5.0, description="Longest wait for one Redis answer.")
 
@@ -77,6 +72,13 @@ class RedisSettings(Group):
         if self.control_url_file is not None:
             return read_secret(self.control_url_file, "redis.control_url_file")
         return self.control_url or self.data
+
+    @property
+    def memory_bytes(self) -> dict[Literal["data", "control"], int | None]:
+        """Role of a server -> its memory limit as set; None where it is left to the server to tell."""
+        is_one = self.control_url is None and self.control_url_file is None
+        control = self.data_memory_bytes if is_one else self.control_memory_bytes
+        return {"data": self.data_memory_bytes, "control": control}
 
     def read_data(self) -> str:
         """The data URL with its password, as it is now; for `groupage.connect`."""

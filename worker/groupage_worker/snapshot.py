@@ -102,11 +102,13 @@ class MemorySnapshot:
 
     Attributes:
         used_bytes: As the server counts it.
-        limit_bytes: Its maxmemory; 0 where there is none, or it does not say.
+        limit_bytes: Its maxmemory, or what the settings say; 0 where neither tells a limit.
+        stop_ratio: Share of the limit above which no request is accepted.
     """
 
     used_bytes: int
     limit_bytes: int = 0
+    stop_ratio: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,7 +111,9 @@ async def _check_redis(settings: Settings, role: serverinfo.Role) -> list[Findin
         return [Finding("problem", subject, explain_redis(error, role, redact(url)))]
     finally:
         await disconnect(client)
-    problems, notes = serverinfo.problems(facts, role), serverinfo.notes(facts, role)
+    memory_bytes = settings.redis.memory_bytes[role]
+    problems = serverinfo.problems(facts, role)
+    notes = serverinfo.notes(facts, role, memory_bytes=memory_bytes)
     level: Literal["note", "problem"] = "note" if settings.redis.allow_unsafe else "problem"
     return [
         *(Finding(level, subject, text) for text in problems),

@@ -21,10 +21,16 @@ class Admission:
     `settle` takes away. Replies are counted in bytes, of each producer, until they are discarded or expire: reading does
     not end a reply, so whoever lets them lie pays with its own door. The memory guard closes every door (`refuse`)
     long before Redis is full.
+
+    Args:
+        redis: Client of the data server.
+        clock: For the deadline wheel.
+        memory_bytes: The server's memory limit as set; None where the server itself tells it.
     """
 
-    def __init__(self, redis: RedisClient, *, clock: Clock) -> None:
+    def __init__(self, redis: RedisClient, *, clock: Clock, memory_bytes: int | None = None) -> None:
         self._redis = redis
+        self._memory_bytes = memory_bytes
         self._clock = clock
         self._note = load_script("groupage_worker", "note")
 
@@ -58,13 +64,21 @@ class Admission:
         return found
 
     async def memory_ratio(self) -> float | None:
-        """Used share of the data server's memory limit; None where it has none, or does not say."""
-        memory = await memory_of(self._redis)
+        """Used share of the data server's memory limit; None where none is known."""
+        memory = await memory_of(self._redis, self._memory_bytes)
         return memory.used_bytes / memory.limit_bytes if memory.limit_bytes else None
 
 
-async def memory_of(redis: RedisClient) -> MemorySnapshot:
-    """Memory of a server; of a cluster, of the node with the largest used share."""
+async def memory_of(
+    redis: RedisClient, memory_bytes: int | None = None, *, stop_ratio: float = 1.0
+) -> MemorySnapshot:
+    """Memory of a server; of a cluster, of the node with the largest used share.
+
+    Args:
+        redis: Its client.
+        memory_bytes: Its memory limit as set, for servers that tell none; of two limits the lower one holds.
+        stop_ratio: Share of the limit that is not to be passed, for the snapshot.
+    """
     if isinstance(redis, RedisCluster):
         answers = await redis.info("memory", target_nodes=RedisCluster.PRIMARIES)
         # redis-py answers with the bare value where there is one node only
@@ -72,7 +86,11 @@ async def memory_of(redis: RedisClient) -> MemorySnapshot:
     else:
         infos = [await redis.info("memory")]
     nodes = [
-        MemorySnapshot(used_bytes=int(info["used_memory"]), limit_bytes=int(info.get("maxmemory", 0)))
+        MemorySnapshot(
+            used_bytes=int(info["used_memory"]),
+            limit_bytes=min(filter(None, (int(info.get("maxmemory", 0)), memory_bytes)), default=0),
+            stop_ratio=stop_ratio,
+        )
         for info in infos
     ]
     return max(

@@ -11,6 +11,7 @@ from groupage_worker.clock import Clock
 from groupage_worker.labels import OTHER
 from groupage_worker.models import LaneLoad
 from groupage_worker.scheduling.circuit import Admission
+from groupage_worker.serverinfo import Role
 from groupage_worker.snapshot import (
     BatchesSnapshot,
     DeploymentSnapshot,
@@ -47,6 +48,8 @@ async def take_snapshot(
     lanes: Mapping[str, float],
     limits: Mapping[str, int],
     regions: Mapping[str, RegionSnapshot],
+    memory_bytes: Mapping[Role, int | None],
+    stop_ratio: float,
 ) -> Snapshot:
     """Read counters, reservations and states.
 
@@ -60,9 +63,11 @@ async def take_snapshot(
         lanes: Lane -> deadline of requests that name none, seconds.
         limits: Deployment -> tokens that may be reserved.
         regions: By name, as the settings know them.
+        memory_bytes: Role of a server -> its memory limit as set; None where it is left to the server.
+        stop_ratio: Share of the limit above which no request is accepted.
     """
     now = clock.now_ms()
-    servers = {"data": data, "control": control}
+    servers: dict[Role, RedisClient] = {"data": data, "control": control}
     states = await batches.deployments(limits)
     files = await batches.files(regions)
     reported = {name: await batches.reported(name) for name in limits}
@@ -83,7 +88,10 @@ async def take_snapshot(
             for name, state in states.items()
         },
         regions={name: dataclasses.replace(region, files=files[name]) for name, region in regions.items()},
-        memory={role: await memory_of(server) for role, server in servers.items()},
+        memory={
+            role: await memory_of(server, memory_bytes[role], stop_ratio=stop_ratio)
+            for role, server in servers.items()
+        },
         denials={
             (role, kind): n
             for role, server in servers.items()
