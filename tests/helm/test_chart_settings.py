@@ -100,6 +100,7 @@ FIXED_CHANGES = {
     "http": "config.http.connect_timeout_s=9",
     "log": "config.log.level=debug",
     "encryption": "credentials.encryption.shop=groupage-keys-shop",
+    "tracing": "config.tracing.enabled=true",
 }
 
 

@@ -91,6 +91,17 @@ async def test_a_file_that_did_not_change_is_not_read(site: Site) -> None:
     assert site.count("unchanged") == 1
 
 
+async def test_closed_batches_are_kept_as_long_as_told_now(site: Site) -> None:
+    """A batch that closes after a reload is kept for the new `retention.closed_s`."""
+    fleet = site.fleet
+    assert await site.change("retention", {"closed_s": 4321})
+    await fleet.submit(3)
+    await fleet.settle_all()
+    await fleet.close_all()
+    (record,) = [key async for key in fleet.redis.scan_iter("g1:batch:*", _type="hash")]
+    assert 4300 < await fleet.redis.ttl(record) <= 4321
+
+
 async def test_a_larger_quota_is_used_at_once(site: Site) -> None:
     """A quota that is raised in the file is filled by the next look at the lane, and told to producers."""
     fleet = site.fleet
@@ -119,6 +130,7 @@ async def test_weights_change_the_shares(site: Site) -> None:
         (f"lanes.{LANE}.deployments", ["nobody"]),
         ("cluster", "another"),
         ("gather", {"quota_margin_ratio": 7}),
+        ("tracing", {"sample_ratio": 0.5}),
     ],
 )
 async def test_what_cannot_work_is_refused_and_the_old_stays(site: Site, path: str, value: object) -> None:

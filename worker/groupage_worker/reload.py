@@ -24,7 +24,7 @@ from groupage_worker.stages.context import Context
 
 log = structlog.get_logger("reload")
 
-FIXED: Final = ("cluster", "redis", "lease", "health", "http", "log", "encryption")
+FIXED: Final = ("cluster", "redis", "lease", "health", "http", "log", "encryption", "tracing")
 """Groups that are read once, at start."""
 
 MakeClient = Callable[[str, RegionSettings], AzureClient]
@@ -117,6 +117,7 @@ class Reloader:
         self._retired += [context.azure[name] for name in clients if name in context.azure]
         context.azure.update(clients)
         context.settings = settings
+        context.batches.closed_s = settings.retention.closed_s
         context.metrics.expect(settings.deployments)
         await announce_lanes(context)
         is_new = settings != before

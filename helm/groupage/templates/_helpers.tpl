@@ -61,7 +61,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* What of it is read at start only: `reload.FIXED` of the worker. */}}
 {{- define "groupage.fixedSettings" -}}
 {{- $settings := include "groupage.settings" . | fromYaml -}}
-{{- pick $settings "cluster" "redis" "lease" "health" "http" "log" "encryption" | toJson -}}
+{{- pick $settings "cluster" "redis" "lease" "health" "http" "log" "encryption" "tracing" | toJson -}}
 {{- end -}}
 
 {{/* Seconds from SIGTERM to SIGKILL: the drain, 10 s for connections to close (app.HARD_END_S), and a reserve. */}}

@@ -26,12 +26,12 @@ moment, comes again sooner, and a killed worker's after its lease of six seconds
 
 
 class BatchStore:
-    """Records of batches and everything that is due, on the control server."""
+    """Records of batches and everything that is due, on the control server; a reload changes `closed_s`."""
 
     def __init__(self, redis: RedisClient, *, clock: Clock, closed_s: float) -> None:
         self._redis = redis
         self._clock = clock
-        self._closed_ms = int(closed_s * 1000)
+        self.closed_s = closed_s
         self._open = load_script("groupage_worker", "open_batch")
         self._drop = load_script("groupage_worker", "unschedule")
         self._begin = load_script("groupage_worker", "begin")
@@ -178,7 +178,7 @@ class BatchStore:
                 now + int(move.after_s * 1000),
                 batch.reservation,
                 reservation,
-                self._closed_ms if is_closed else 0,
+                int(self.closed_s * 1000) if is_closed else 0,
                 event_of(batch, move, now_ms=now),
                 EVENTS_MAX,
                 *_flat(fields),
