@@ -333,18 +333,20 @@ async def test_a_full_disk_gives_a_clear_error_and_leaves_nothing(fleet: Fleet) 
 
 
 def test_spools_of_dead_workers_are_removed(tmp_path: Path) -> None:
-    """At start a worker removes what killed ones left on disk, and nothing of those that live."""
+    """At start a worker removes what killed ones left on disk, its own number's included, and nothing of the living."""
     host = socket.gethostname()
     dead = tmp_path / f"{spool.PREFIX}{host}-999999-abc"
-    alive = tmp_path / f"{spool.PREFIX}{host}-{os.getpid()}-abc"
+    # in a container every worker is process 1
+    earlier = tmp_path / f"{spool.PREFIX}{host}-{os.getpid()}-abc"
+    alive = tmp_path / f"{spool.PREFIX}{host}-{os.getppid()}-abc"
     strange = tmp_path / f"{spool.PREFIX}elsewhere-999999-abc"
     old = tmp_path / f"{spool.PREFIX}elsewhere-1-abc"
     mine = tmp_path / "mine"
-    for folder in (dead, alive, strange, old, mine):
+    for folder in (dead, earlier, alive, strange, old, mine):
         folder.mkdir()
     now_s = old.stat().st_mtime
     os.utime(old, (now_s - 7 * 3_600, now_s - 7 * 3_600))
-    assert spool.remove_abandoned(tmp_path, now_s=now_s) == 2
+    assert spool.remove_abandoned(tmp_path, now_s=now_s) == 3
     assert {p.name for p in tmp_path.iterdir()} == {alive.name, strange.name, "mine"}
 
 

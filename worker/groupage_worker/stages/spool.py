@@ -145,6 +145,9 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
 def remove_abandoned(directory: Path | None, *, now_s: float) -> int:
     """Delete what killed workers left in the spool directory; returns how many folders.
 
+    Called before this process spools anything: what has its number is of an earlier one. After a kill a container's
+    worker is process 1 of the same host name again.
+
     Args:
         directory: The spool directory; None for the system's temporary one.
         now_s: Unix seconds, on the machine's own clock, as the folders' times are.
@@ -153,7 +156,8 @@ def remove_abandoned(directory: Path | None, *, now_s: float) -> int:
     mine = f"{PREFIX}{socket.gethostname()}-"
     for folder in Path(directory or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         pid = folder.name.removeprefix(mine).partition("-")[0]
-        is_dead = folder.name.startswith(mine) and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+        is_ours = folder.name.startswith(mine) and pid.isdigit()
+        is_dead = is_ours and (int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists())
         with contextlib.suppress(FileNotFoundError):
             if is_dead or now_s - folder.stat().st_mtime > ABANDONED_S:
                 shutil.rmtree(folder, ignore_errors=True)
