@@ -6,6 +6,7 @@ check; ends with status 1 if one fails.
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,12 @@ def run(*command: object, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def children_s() -> float:
+    """Processor time of all that was run so far: machines are shared, so the time that passed says little."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def check(holds: object, what: str) -> None:
     """Print one line, and end if the check failed."""
     print(f"{'ok    ' if holds else 'FAILED'} {what}", flush=True)
@@ -90,11 +97,11 @@ def check_tests(python: Path) -> None:
     """The producers' tests, with test tools that come in only now."""
     run(python, "-m", "pip", "install", "--quiet", *TEST_TOOLS)
     version = json.loads(run(python, "-c", _LIST))["redis"]
-    started = time.monotonic()
+    started_s = children_s()
     options = ("-o", "addopts=", "-p", "no:cacheprovider", "--confcutdir=tests/producers", "-q")
     report = run(python, "-m", "pytest", *options, "tests/producers", cwd=ROOT)
     check(True, f"redis-py {version}: tests/producers, {report.strip().splitlines()[-1]}")
-    check(time.monotonic() - started < 60, f"redis-py {version}: they took less than a minute")
+    check(children_s() - started_s < 60, f"redis-py {version}: they took less than a minute of the processor")
 
 
 def main() -> None:
