@@ -30,18 +30,32 @@ MEMORY_RETRY_S: Final = 10.0
 
 _LOCKED_OUT = (AuthenticationError, AuthorizationError, NoPermissionError)
 _NOT_RUN = (*_LOCKED_OUT, BusyLoadingError, ClusterDownError, NotConnectedError, ReadOnlyError)
-_NOT_RUN_PREFIXES = ("MISCONF", "NOREPLICAS", "READONLY", "LOADING", "NOPERM", "NOAUTH", "BUSY", "MASTERDOWN")
+_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+"""How Redis 7.2 and 7.0 say that a script's own command is refused; our scripts ask before they write anything."""
+_NOT_RUN_PREFIXES = (
+    "MISCONF",
+    "NOREPLICAS",
+    "READONLY",
+    "LOADING",
+    "NOPERM",
+    "NOAUTH",
+    "BUSY",
+    "MASTERDOWN",
+    *_IN_SCRIPT,
+)
 
 
 def is_locked_out(error: BaseException) -> bool:
     """Whether the user or password is to blame, which waiting does not mend."""
     cause = error.__cause__ if isinstance(error, NotConnectedError) else error
-    return isinstance(cause, _LOCKED_OUT) or str(cause).startswith(("NOPERM", "NOAUTH", "WRONGPASS"))
+    return isinstance(cause, _LOCKED_OUT) or str(cause).startswith(
+        ("NOPERM", "NOAUTH", "WRONGPASS", *_IN_SCRIPT)
+    )
 
 
 def is_forbidden(error: BaseException) -> bool:
     """Whether the user may not run this command or touch this key, though others perhaps."""
-    return isinstance(error, NoPermissionError) or str(error).startswith("NOPERM")
+    return isinstance(error, NoPermissionError) or str(error).startswith(("NOPERM", *_IN_SCRIPT))
 
 
 def is_unsent(error: BaseException) -> bool:

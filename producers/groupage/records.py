@@ -1,11 +1,12 @@
 """Single requests in Redis: where one is, taking it back, reading its reply."""
 
+import contextlib
 from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
 
-from groupage import codec, keys
+from groupage import codec, faults, keys
 from groupage.checks import check_id
 from groupage.contract import Reply, ReplyError, RequestStatus, State, Status, WireReply
 from groupage.encryption import KeyRing
@@ -89,11 +90,15 @@ async def cancel(
     Raises:
         InvalidRequest: If the id is none.
         UnknownRequest: If there is neither an open request nor a reply of this id.
-        redis.exceptions.RedisError: If Redis cannot be used.
+        Uncertain: If it was done, but the reply that stands cannot be read.
+        redis.exceptions.RedisError: If Redis cannot be used; nothing changed.
     """
     check_id(id, producer)  # a ticket may come from anywhere
     await take_back(redis, lane=lane, producer=producer, id=id, now_ms=now_ms, reply_ttl_ms=reply_ttl_ms)
-    return await read_reply(redis, lane=lane, producer=producer, id=id, ring=ring)
+    try:
+        return await read_reply(redis, lane=lane, producer=producer, id=id, ring=ring)
+    except faults.BROKEN as error:
+        raise faults.of_write(error, maybe_done=True, id=id) from error
 
 
 async def take_back(
@@ -113,4 +118,5 @@ async def take_back(
     settlement = Settlement(producer, id, Status.CANCELLED, _CANCELLED)
     (code,) = await Scripts(redis).settle(lane, [settlement], now_ms=now_ms, reply_ttl_ms=reply_ttl_ms)
     if (client := listener_of(code)) is not None:
-        await notify(redis, producer=producer, client=client, lane=lane, ids=[id])
+        with contextlib.suppress(*faults.BROKEN):  # a hint: who waits also looks by itself
+            await notify(redis, producer=producer, client=client, lane=lane, ids=[id])

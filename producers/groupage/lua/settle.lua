@@ -10,6 +10,12 @@
 -- INVARIANT a reply is written at most once and never changes; submitted_total = open_requests + settled_total;
 --   reply_bytes and the hours of `kept` count each reply that is written.
 --   It may run above maxmemory, because it frees more than it writes as a rule, and the way out must stay open.
+--   A user that lacks a right writes nothing.
+local function must_be_allowed(...)
+  -- the server refuses it itself, and logs it; before the first write, because a script that ends keeps what it wrote
+  if redis.acl_check_cmd and not redis.acl_check_cmd(...) then redis.call(...) end
+end
+
 local load, manifest = KEYS[1], KEYS[2]
 local prefix, now, ttl = ARGV[1], ARGV[2], ARGV[3]
 
@@ -31,6 +37,20 @@ for from = 1, manifest and #names or 0, 1000 do
   for i, value in ipairs(redis.call('HMGET', manifest, unpack(names, from, math.min(from + 999, #names)))) do
     owes[names[from + i - 1]] = value
   end
+end
+
+local first = prefix .. 'p:' .. (whose[1] or '') .. ':'
+must_be_allowed('GETRANGE', first .. 'req:', 0, 0)
+must_be_allowed('EXISTS', first .. 'rep:')
+must_be_allowed('SET', first .. 'rep:', '', 'NX', 'PX', 1)
+must_be_allowed('UNLINK', first .. 'req:')
+must_be_allowed('HINCRBY', load, '', 0)
+must_be_allowed('HINCRBY', first .. 'load', '', 0)
+must_be_allowed('HINCRBY', first .. 'kept', '', 0)
+must_be_allowed('PEXPIRE', first .. 'kept', 1)
+if manifest then
+  must_be_allowed('HDEL', manifest, '')
+  must_be_allowed('HINCRBY', manifest, '', 0)
 end
 
 local freed, is_freed = {}, {}

@@ -11,7 +11,13 @@
 -- COST O(n) for n requests
 -- INVARIANT submitted_total = open_requests + settled_total; open_requests, open_bytes and open_tokens are the sums over the
 --   request keys, of the lane and of the producer, and no accept brings one of them above its limit; a producer whose
---   replies take more than max_producer_reply_bytes is accepted from again once they were discarded or have expired
+--   replies take more than max_producer_reply_bytes is accepted from again once they were discarded or have expired;
+--   a user that lacks a right writes nothing
+local function must_be_allowed(...)
+  -- the server refuses it itself, and logs it; before the first write, because a script that ends keeps what it wrote
+  if redis.acl_check_cmd and not redis.acl_check_cmd(...) then redis.call(...) end
+end
+
 local function first_broken(limits)
   for _, one in ipairs(limits) do
     if one[2] > one[3] then return one end
@@ -20,6 +26,7 @@ end
 
 -- bytes of replies that have not expired yet; only looked at when the running sum is too large
 local function live_replies(key, now)
+  must_be_allowed('HDEL', key, '')
   local live, hours = 0, redis.call('HGETALL', key)
   for i = 1, #hours, 2 do
     if tonumber(hours[i]) * 3600000 <= now then
@@ -34,7 +41,20 @@ end
 local load, producer_load, ready, queue = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local prefix, producer, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local slot_ms, orphan_ms, priority = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local base = prefix .. 'p:' .. producer .. ':'
+local base, due = prefix .. 'p:' .. producer .. ':', prefix .. 'due:'
+local index, at, request, reply = ARGV[7], 1, base .. 'req:', base .. 'rep:'
+must_be_allowed('EXISTS', reply)
+must_be_allowed('SET', request, '', 'NX', 'PX', 1)
+must_be_allowed('GETRANGE', request, 0, 0)
+must_be_allowed('GETRANGE', reply, 0, 0)
+must_be_allowed('UNLINK', request)
+must_be_allowed('RPUSH', queue, '')
+must_be_allowed('RPUSH', due, '')
+must_be_allowed('PEXPIRE', due, 1)
+must_be_allowed('ZRANGE', ready, 0, 0)
+must_be_allowed('ZADD', ready, 0, '')
+must_be_allowed('HINCRBY', load, '', 0)
+must_be_allowed('HINCRBY', producer_load, '', 0)
 
 local l = redis.call('HMGET', load, 'open_requests', 'max_open_requests', 'open_bytes', 'max_open_bytes', 'open_tokens',
   'max_open_tokens', 'max_producer_requests', 'max_producer_bytes', 'max_producer_tokens', 'due_cursor', 'refused',
@@ -52,12 +72,12 @@ local room_n = math.min(max_open - open, my_max_open - my_open)
 local room_b = math.min(max_bytes - bytes, my_max_bytes - my_bytes)
 local room_t = math.min(max_tokens - tokens, my_max_tokens - my_tokens)
 if l[12] and tonumber(m[4] or 0) > tonumber(l[12]) then
+  must_be_allowed('HSET', producer_load, '', 0)
   local kept = live_replies(base .. 'kept', now)
   redis.call('HSET', producer_load, 'reply_bytes', kept)
   if kept > tonumber(l[12]) then refused = {'producer_reply_bytes', kept, tonumber(l[12])} end
 end
 
-local index, at, request, reply = ARGV[7], 1, base .. 'req:', base .. 'rep:'
 local replies, n_settled = {}, 0
 while at <= #index do
   local id
@@ -121,7 +141,7 @@ if n_new > 0 then
     redis.call('RPUSH', queue, unpack(entries, from, math.min(from + 999, n_new)))
   end
   for slot, names in pairs(slots) do
-    local key = prefix .. 'due:' .. string.format('%.0f', slot)
+    local key = due .. string.format('%.0f', slot)
     for from = 1, #names, 1000 do
       redis.call('RPUSH', key, unpack(names, from, math.min(from + 999, #names)))
     end
