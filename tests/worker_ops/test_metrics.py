@@ -14,10 +14,11 @@ from groupage.contract import Status
 from groupage_worker import pipeline
 from groupage_worker.azure.faults import Op
 from groupage_worker.azure.records import CallRecord
-from groupage_worker.azure.verdicts import ROWS
+from groupage_worker.azure.verdicts import ROWS, Next
 from groupage_worker.collector import FleetCollector
 from groupage_worker.labels import CODES, OTHER, code_label, outcome_label
 from groupage_worker.metrics import LINE_OUTCOMES, STEP_OUTCOMES, Metrics
+from groupage_worker.refusalmetrics import CREDENTIALS, REJECTIONS
 from groupage_worker.replymetrics import PRODUCERS_MAX, Bill, Cost
 from groupage_worker.snapshot import (
     BatchesSnapshot,
@@ -48,6 +49,8 @@ NAMES = {
         "groupage_batches_adopted",
         "groupage_batches_cancelled",
         "groupage_batches_refused",
+        "groupage_batches_rejected",
+        "groupage_credentials_refused",
         "groupage_call_seconds",
         "groupage_calls",
     ),
@@ -300,7 +303,7 @@ def test_producers_share_labels_beyond_a_number(metrics):
 
 def test_rare_events_are_shown_before_they_happen(metrics):
     """The first duplicate batch is a rise from 0, which an alert can see."""
-    metrics.expect(["mini"])
+    metrics.expect(["mini"], ["eastus"])
     value = metrics.registry.get_sample_value
     for name in ("groupage_duplicate_batches_total", "groupage_batches_adopted_total"):
         assert value(name, {"deployment": "mini"}) == 0
@@ -308,6 +311,45 @@ def test_rare_events_are_shown_before_they_happen(metrics):
         assert value("groupage_quota_drift_tokens_total", {"deployment": "mini", "kind": kind}) == 0
     metrics.duplicate_batch("mini")
     assert value("groupage_duplicate_batches_total", {"deployment": "mini"}) == 1
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.code)
+def test_the_first_refusal_is_a_rise(metrics, row):
+    """Whatever the code, the first refusal that an alert waits for is a rise from 0."""
+    metrics.expect(["mini"], ["eastus"])
+
+    def shown() -> dict[tuple[str, ...], float]:
+        return {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in metrics.registry.collect()
+            for sample in family.samples
+            if sample.name in {"groupage_batches_rejected_total", "groupage_credentials_refused_total"}
+        }
+
+    before = shown()
+    metrics.refused("mini", row.code, row.next.value)
+    metrics.call(CallRecord(op=Op.GET_BATCH, region="eastus", status=400, error_code=row.code, seconds=0.1))
+    rise = {key: value - before[key] for key, value in shown().items() if value != before[key]}
+    wanted = {}
+    if row.next.value in REJECTIONS:
+        wanted["groupage_batches_rejected_total", "mini", row.next.value] = 1
+    if code_label(row.code) in CREDENTIALS:
+        wanted["groupage_credentials_refused_total", "eastus"] = 1
+    assert rise == wanted
+
+
+def test_words_of_refusals_exist():
+    """What is counted as a rejection is what the table of codes calls one, and codes of credentials are labels."""
+    assert {one.value for one in Next} - REJECTIONS == {"wait_quota", "split", "resolve", "retry"}
+    assert {code_label(code) for code in CREDENTIALS} == CREDENTIALS
+    assert {row.code for row in ROWS if row.again is Next.REROUTE} <= CREDENTIALS
+
+
+def test_quota_refusals_are_shown_before_they_happen(metrics):
+    """Refusals for quota begin with 0, so that the alert counts each of them."""
+    metrics.expect(["mini"], ["eastus"])
+    labels = {"deployment": "mini", "error_code": "token_limit_exceeded", "next": Next.WAIT_QUOTA.value}
+    assert metrics.registry.get_sample_value("groupage_batches_refused_total", labels) == 0
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -77,7 +77,7 @@ class App:
         self._kind = work
         self._clock = SystemClock()
         self._metrics = Metrics(CollectorRegistry())
-        self._metrics.expect(settings.deployments)
+        self._metrics.expect(settings.deployments, settings.regions)
         timeout_s = settings.redis.socket_timeout_s
         self._data: RedisClient = connect(settings.redis.read_data, socket_timeout_s=timeout_s)
         self._control: RedisClient = connect(settings.redis.read_control, socket_timeout_s=timeout_s)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from groupage.contract import Status
 from groupage_worker.labels import KINDS, OTHER, code_label, outcome_label
+from groupage_worker.refusalmetrics import RefusalMetrics
 from groupage_worker.replymetrics import LONG_BUCKETS_S, ReplyMetrics
 from groupage_worker.schedulermetrics import SchedulerMetrics
 from groupage_worker.states import BatchState
@@ -62,6 +63,7 @@ class Metrics:
         self.registry = registry
         self.replies = ReplyMetrics(registry)
         self.scheduler = SchedulerMetrics(registry)
+        self._refusals = RefusalMetrics(registry)
         self._requests_and_batches()
         self._calls_and_money()
         self._machinery()
@@ -102,13 +104,6 @@ class Metrics:
         )
 
     def _calls_and_money(self) -> None:
-        self._refused = self._counter(
-            "batches_refused_total",
-            "Why did the service refuse batches, and what came next?",
-            "deployment",
-            "error_code",
-            "next",
-        )
         self._cancelled = self._counter(
             "batches_cancelled_total",
             "How many remote batches did we cancel, and why?",
@@ -169,12 +164,15 @@ class Metrics:
             "loop_stall_seconds", "How long did the event loop not answer?", _STALL_BUCKETS_S
         )
 
-    def expect(self, deployments: Iterable[str]) -> None:
+    def expect(self, deployments: Iterable[str], regions: Iterable[str]) -> None:
         """Show what is rare as 0 before it happens: a counter that begins with 1 has never risen, so no alert sees it."""
         for deployment in deployments:
             self._duplicates.labels(deployment)
             self._adopted.labels(deployment)
             self.scheduler.expect(deployment)
+            self._refusals.expect_deployment(deployment)
+        for region in regions:
+            self._refusals.expect_region(region)
 
     def claimed(self, lane: str, n: int, tokens: int) -> None:
         """`n` requests of `tokens` estimated tokens went into a batch."""
@@ -203,7 +201,7 @@ class Metrics:
 
     def refused(self, deployment: str, code: str, follows: str) -> None:
         """The service refused a batch; `follows` is the word of `azure.verdicts.Next`."""
-        self._refused.labels(deployment, code_label(code), follows).inc()
+        self._refusals.refused(deployment, code_label(code), follows)
 
     def cancelled(self, deployment: str, reason: str) -> None:
         """A remote batch was cancelled by us."""
@@ -247,6 +245,7 @@ class Metrics:
             code = f"http_{call.status}"
         self._calls.labels(call.region, str(call.op), status, code).inc()
         self._call_seconds.labels(call.region, str(call.op)).observe(call.seconds)
+        self._refusals.called(call.region, code)
 
     def tokens_used(self, lane: str, deployment: str, direction: Direction, n: int) -> None:
         """The service counted `n` tokens."""

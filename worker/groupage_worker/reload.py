@@ -118,7 +118,7 @@ class Reloader:
         context.azure.update(clients)
         context.settings = settings
         context.batches.closed_s = settings.retention.closed_s
-        context.metrics.expect(settings.deployments)
+        context.metrics.expect(settings.deployments, settings.regions)
         await announce_lanes(context)
         is_new = settings != before
         context.metrics.scheduler.settings_reloaded("applied" if is_new else "unchanged")
