@@ -1,12 +1,15 @@
 """Workers that take one kind of work only, as processes."""
 
+import json
+import re
+import urllib.request
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from groupage import keys
-from groupage_emulator.demo.children import wait_until
+from groupage_emulator.demo.children import Child, wait_until
 from tests.acceptance.site import WAIT_S, running_site
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,8 +27,19 @@ async def test_light_and_heavy_work_scale_apart(tmp_path: Path) -> None:
                 assert await wait_until(lambda: heavy_waits(redis), WAIT_S), "no heavy step was due"
             assert site.batches() == 0, "claiming and uploading are heavy, and nobody does heavy work yet"
             assert light.exit_status() is None
-            await site.start_worker("--only", "heavy")
+            assert kinds(light) == {"light"}
+            heavy = await site.start_worker("--only", "heavy")
+            assert kinds(heavy) == {"heavy"}, "an alert tells of the half that is missing"
             site.assert_all_right(await site.replies(producer, ids), COUNT)
+
+
+def kinds(worker: Child) -> set[str]:
+    """The kinds of steps that a worker takes, as it shows them to Prometheus."""
+    lines = (json.loads(line) for line in worker.log.read_text().splitlines() if "app.ready" in line)
+    (port,) = {line["port"] for line in lines}
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    return set(re.findall(r'^groupage_worker_takes\{kind="(\w+)"\} 1\.0$', text, re.MULTILINE))
 
 
 def heavy_waits(redis: Redis) -> bool:

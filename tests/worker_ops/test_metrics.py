@@ -80,7 +80,7 @@ NAMES = {
     *("groupage_reply_latency_seconds", "groupage_requests_requeued", "groupage_requests_settled"),
     *("groupage_snapshot_age_seconds", "groupage_spool_bytes", "groupage_step_lateness_seconds"),
     *("groupage_step_seconds", "groupage_steps", "groupage_used_tokens", "groupage_wakeups_recreated"),
-    "groupage_worker_errors",
+    *("groupage_worker_errors", "groupage_worker_takes"),
     *("groupage_batches_oldest_age_seconds", "groupage_lane_deadline_seconds"),
     *("groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
     *("groupage_producer_cost_usd", "groupage_producer_reply_latency_seconds"),

@@ -197,6 +197,7 @@ class App:
         ]
         heap.settle()
         health.started()
+        metrics.takes(self._kind.kinds)
         log.info("app.ready", cluster=self._settings.cluster, port=port, kind=self._kind.value)
         try:
             async with asyncio.TaskGroup() as group:

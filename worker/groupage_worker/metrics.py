@@ -160,6 +160,8 @@ class Metrics:
         self._spool = Gauge(
             "groupage_spool_bytes", "How much disk do spooled input files take?", registry=self.registry
         )
+        question = "Which kinds of steps does this worker take?"
+        self._takes = Gauge("groupage_worker_takes", question, ("kind",), registry=self.registry)
         self._stall = self._histogram(
             "loop_stall_seconds", "How long did the event loop not answer?", _STALL_BUCKETS_S
         )
@@ -173,6 +175,11 @@ class Metrics:
             self._refusals.expect_deployment(deployment)
         for region in regions:
             self._refusals.expect_region(region)
+
+    def takes(self, kinds: Iterable[str]) -> None:
+        """This worker takes steps of these kinds from now on: `light`, `heavy` or both."""
+        for kind in kinds:
+            self._takes.labels(kind).set(1)
 
     def claimed(self, lane: str, n: int, tokens: int) -> None:
         """`n` requests of `tokens` estimated tokens went into a batch."""
