@@ -4,6 +4,7 @@ import math
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from groupage import codec
@@ -21,6 +22,9 @@ from groupage.contract import (
 from groupage.door import check_body
 from groupage.errors import InvalidRequest
 from groupage.items import Item, Outcome
+
+CountTokens = Callable[[bytes], int]
+"""Tells the input tokens of canonical bytes; must not keep them."""
 
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
 _ID_BYTES: Final = 16
@@ -127,6 +131,7 @@ def make_item(
     durability: Durability,
     outcome: Outcome,
     index: int = 0,
+    count_tokens: CountTokens | None = None,
 ) -> Item:
     """Check one request against its lane and make it ready to be sent; its ticket goes to `outcome`.
 
@@ -137,8 +142,9 @@ def make_item(
         request.body, endpoint=info.endpoint, request_bytes_max=info.request_bytes_max
     )
     if request.tokens is not None:
-        _check_whole("tokens", request.tokens)
-    tokens = estimate if request.tokens is None else request.tokens
+        tokens = _check_whole("tokens", request.tokens)
+    else:
+        tokens = estimate if count_tokens is None else _check_whole("count_tokens", count_tokens(body))
     if tokens > info.tokens_max:
         raise InvalidRequest("tokens", f"at most {info.tokens_max}, the lane's largest quota", tokens)
     priority = _PRIORITIES.get(request.priority) if isinstance(request.priority, str) else None
@@ -173,9 +179,10 @@ def _check_deadline(deadline_s: Any) -> float:
     return float(deadline_s)
 
 
-def _check_whole(field: str, value: Any) -> None:
+def _check_whole(field: str, value: Any) -> int:
     if type(value) is not int or value < 1:
         raise InvalidRequest(field, "a whole number above 0", _brief(value))
+    return value
 
 
 def _brief(value: Any) -> Any:

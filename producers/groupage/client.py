@@ -49,6 +49,7 @@ class Producer:
         durability_timeout_s: Longest wait for a level, in seconds; at most half of `socket_timeout_s`.
         resubmit_bytes_max: Memory for bodies that are submitted again should Redis lose them (`held`).
         keys_dir: Folder with this producer's keys: bodies and replies are encrypted in Redis (`encryption`).
+        count_tokens: Counts the input tokens of a body's canonical JSON, as `tokens.TokenCounter`; else estimated.
 
     Raises:
         InvalidRequest: If a name or the URL is malformed.
@@ -68,6 +69,7 @@ class Producer:
         durability_timeout_s: float = LEVEL_TIMEOUT_S,
         resubmit_bytes_max: int = RESUBMIT_BYTES_MAX,
         keys_dir: Path | str | None = None,
+        count_tokens: Callable[[bytes], int] | None = None,
     ) -> None:
         self.name = checks.check_producer(name)
         self._ring = ring = None if keys_dir is None else KeyRing(keys_dir, name)
@@ -94,6 +96,7 @@ class Producer:
             epoch=self._epoch,
             before=self._keeper.start,
             ring=ring,
+            count_tokens=count_tokens,
         )
         self.lane, self.durability = self._maker.lane, self._maker.durability
 
@@ -144,7 +147,7 @@ class Producer:
             id: Your id; submitting the same id and body again is no second request. Made if absent.
             priority: `urgent`, `normal` or `bulk`.
             deadline_s: Seconds until the request expires; the lane's default otherwise.
-            tokens: Your own count of input tokens; estimated if absent.
+            tokens: Your own count of input tokens; counted or estimated if absent.
             durability: Level to reach before the ticket is there; the producer's by default.
 
         Raises:
@@ -183,11 +186,7 @@ class Producer:
         )
 
     async def reply(
-        self,
-        ticket: Ticket | str,
-        *,
-        lane: str | None = None,
-        timeout_s: float | None = None,
+        self, ticket: Ticket | str, *, lane: str | None = None, timeout_s: float | None = None
     ) -> Reply:
         """Wait for the reply of one request, submitted by this or any process of this producer.
 

@@ -42,20 +42,27 @@ def check_links(items: list[Any], path: str) -> tuple[int, int]:
                 if name not in FIELDS:
                     stack.append((item, f"{where}.{name[:40]}"))
                     continue
-                url, place, detail = item, f"{where}.{name}", value.get("detail")
+                url, place = item, f"{where}.{name}"
                 if type(item) is dict:
-                    url, place, detail = item.get("url"), f"{place}.url", item.get("detail")
+                    url, place = item.get("url"), f"{place}.url"
                 if url is None:
                     continue  # the other way to give an image or file: by its id
                 _check_url(url, place)
                 if name == "image_url":
                     left_out += len(url)
-                    tokens += (
-                        IMAGE_TOKENS.get(detail, IMAGE_TOKENS_HIGH)
-                        if type(detail) is str
-                        else IMAGE_TOKENS_HIGH
-                    )
+                    tokens += image_tokens(value, name)
     return left_out, tokens
+
+
+def image_tokens(part: dict[str, Any], name: str) -> int:
+    """Tokens of the image that a part of a message gives by a URL in this member; 0 for a file."""
+    given = part[name]
+    url, detail = (
+        (given.get("url"), given.get("detail")) if type(given) is dict else (given, part.get("detail"))
+    )
+    if name != "image_url" or url is None:
+        return 0
+    return IMAGE_TOKENS.get(detail, IMAGE_TOKENS_HIGH) if type(detail) is str else IMAGE_TOKENS_HIGH
 
 
 def _check_url(url: Any, path: str) -> None:

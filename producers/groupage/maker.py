@@ -22,6 +22,7 @@ class Maker:
         epoch: The history that requests are accepted in; noted before the first one.
         before: Called before each item is made.
         ring: The producer's keys, where bodies are encrypted.
+        count_tokens: Counts input tokens of requests that do not say; None estimates.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Maker:
         epoch: Epoch,
         before: Callable[[], None],
         ring: KeyRing | None,
+        count_tokens: checks.CountTokens | None,
     ) -> None:
         self.lane = None if lane is None else checks.check_lane(lane)
         self.durability: Final = checks.check_durability(durability)
@@ -42,6 +44,7 @@ class Maker:
         self._epoch = epoch
         self._before = before
         self._ring = ring
+        self._count_tokens = count_tokens
 
     def level(self, durability: str | None) -> Durability:
         """The level that a call asks for.
@@ -88,7 +91,14 @@ class Maker:
         self, request: Request, name: str, info: LaneInfo, level: Durability, outcome: Outcome, index: int
     ) -> Item:
         item = checks.make_item(
-            request, name, info, producer=self._producer, durability=level, outcome=outcome, index=index
+            request,
+            name,
+            info,
+            producer=self._producer,
+            durability=level,
+            outcome=outcome,
+            index=index,
+            count_tokens=self._count_tokens,
         )
         if self._ring is not None:
             item.digest = self._ring.digest(item.body)
