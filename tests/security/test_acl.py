@@ -24,7 +24,7 @@ from groupage_worker.operator import main
 from groupage_worker.operator.acl import acl_lines, producer_user, staff
 from groupage_worker.operator.errors import Mistake
 from groupage_worker.states import BatchState
-from tests.cli.tool import Tool, write_settings
+from tests.cli.tool import write_settings
 from tests.security.guarded import PRODUCERS, Guarded, acl_file, guarded
 from tests.support.clock import ManualClock
 from tests.support.fleet import LANE, running_fleet
@@ -263,55 +263,6 @@ async def test_a_fleet_lives_as_its_user(server: Guarded, clock: ManualClock) ->
         await fleet.settle_all()
         await fleet.close_all()
     assert await server.refusals() == []
-
-
-async def test_the_operators_tool_works_as_its_user(
-    server: Guarded, clock: ManualClock, tmp_path: Path
-) -> None:
-    """Every command of `groupage` runs as the operator's user, without one refusal."""
-    async with server.client("worker") as redis, running_fleet(redis, clock) as fleet:
-        tool = Tool(write_settings(tmp_path, fleet.settings, server.url("operator")))
-        name, other = await fleet.submit(2)
-        deployment = next(iter(fleet.settings.deployments))
-        calls = [
-            *(
-                ["status"],
-                ["quota", deployment],
-                ["batches"],
-                ["batches", "--closed"],
-                ["requests"],
-                ["dead", "list"],
-            ),
-            *(["request", name, "--producer", "shop"], ["drain", deployment, "--reason", "x", "--yes"]),
-            *(["resume", deployment, "--yes"], ["cancel", name, "--producer", "shop", "--yes"]),
-            *(["request", name, "--producer", "shop"],),
-        ]
-        for words in calls:
-            answer = await tool(*words)
-            assert answer.status == 0, (words, answer.err)
-
-        async def submitted() -> bool:
-            return BatchState.SUBMITTED in await fleet.states()
-
-        await fleet.run_until(submitted)
-        (batch,) = await fleet.open_batches()
-        for words in (
-            ["batch", batch.id],
-            ["cancel", "--batch", batch.id, "--yes"],
-            ["request", other, "--producer", "shop"],
-        ):
-            answer = await tool(*words)
-            assert answer.status == 0, (words, answer.err)
-    assert await server.refusals() == []
-
-
-async def test_who_may_not_is_told(server: Guarded, tmp_path: Path, clock: ManualClock) -> None:
-    """The tool as a producer's user says that the user may not, in one sentence and with status 1."""
-    async with server.client("worker") as redis, running_fleet(redis, clock) as fleet:
-        tool = Tool(write_settings(tmp_path, fleet.settings, server.url("producer-shop")))
-        answer = await tool("status")
-    assert answer.status == 1
-    assert "the Redis user may not do this" in answer.err
 
 
 def test_every_command_of_a_script_is_allowed() -> None:

@@ -7,7 +7,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from groupage import Producer, Status
+from groupage import GroupageError, Producer, Status
 
 TEXT = "Answer with the word ready."
 
@@ -28,4 +28,7 @@ async def main(url: str, lane: str, endpoint: str, timeout_s: float) -> int:
 if __name__ == "__main__":
     told = {name: os.environ[f"TRIAL_{name}"] for name in ("REDIS_URL_FILE", "LANE", "ENDPOINT", "TIMEOUT_S")}
     address = Path(told["REDIS_URL_FILE"]).read_text(encoding="utf-8").strip()
-    sys.exit(asyncio.run(main(address, told["LANE"], told["ENDPOINT"], float(told["TIMEOUT_S"]))))
+    try:
+        sys.exit(asyncio.run(main(address, told["LANE"], told["ENDPOINT"], float(told["TIMEOUT_S"]))))
+    except GroupageError as error:
+        sys.exit(f"trial: {error}")

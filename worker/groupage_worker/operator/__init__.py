@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import RedisError
 
+from groupage import faults
 from groupage.errors import GroupageError, InvalidRequest, UnknownLane, UnknownRequest
 from groupage_worker import configfile
 from groupage_worker.errors import ConfigurationError
@@ -21,6 +22,11 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 """Also what argparse uses: the caller has to change something before it makes sense to try again."""
 EXIT_INTERRUPTED = 130
+
+NOT_THIS_USER = (
+    "the Redis user may not do this; `groupage acl` makes users that may: `operator`, and for submit and collect also "
+    "the producer's own (--redis-file)"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,10 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             EXIT_USAGE,
         )
     except (NotDone, GroupageError) as error:
-        return _say(str(error), EXIT_FAILED)
-    except NoPermissionError:
-        return _say("the Redis user may not do this; `groupage acl` makes users that may", EXIT_FAILED)
+        is_forbidden = error.__cause__ is not None and faults.is_forbidden(error.__cause__)
+        return _say(NOT_THIS_USER if is_forbidden else str(error), EXIT_FAILED)
     except (RedisError, OSError) as error:
+        if faults.is_forbidden(error):
+            return _say(NOT_THIS_USER, EXIT_FAILED)
         if isinstance(error, BrokenPipeError):
             # whoever read our output (head, less) has seen enough; Python must not complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

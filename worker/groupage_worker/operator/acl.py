@@ -43,12 +43,16 @@ _WORKER: Final = (
     *("lindex", "llen", "lrange", "lpop", "lpush", "rpush", "lrem", "ltrim"),
     *("zadd", "zcard", "zincrby", "zrange", "zrangebyscore", "zrem", "zscan", "zscore"),
     *("xadd", "xtrim"),
+    # the chart's trial, and `groupage submit` and `collect` from a worker's pod, wait for replies
+    "xread",
 )
 _OPERATOR: Final = (
     *("client|setinfo", "time", "evalsha", "eval", "scan"),
     *("get", "set", "getrange", "exists", "unlink", "pexpire", "pexpiretime", "strlen"),
     *("hget", "hset", "hmget", "hgetall", "hvals", "hkeys", "hexists", "hincrby", "hdel"),
     *("lindex", "lpop", "lrange", "zadd", "zrange", "zrem", "zscan", "xadd"),
+    # `submit` and `collect` for any producer; the user reaches the same keys by SET and GET anyway
+    *("rpush", "setrange", "mget", "expire", "xread", "xtrim"),
 )
 _METRICS: Final = (
     *("client|setinfo", "info", "dbsize", "latency|latest", "slowlog|len"),

@@ -134,7 +134,7 @@ async def _submit_page(
             wait_s = 0.0
             for index, error in refused.errors.items():
                 if not isinstance(error, Overloaded):
-                    raise _of_line(args.file, left[index], error) from None
+                    raise _of_line(args.file, left[index], error) from error.__cause__
                 wait_s = max(wait_s, error.retry_after_s)
                 note = f"waiting: {error.limit_name} is at its limit"
             left = [left[index] for index in refused.errors]

@@ -1,6 +1,7 @@
 """The grammar of the command line: every command with its help."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ PRIORITIES = ("urgent", "normal", "bulk")
 
 
 class Grammar:
-    """Builds the parser; one method a family of commands."""
+    """Builds the parser; one method a family of commands.
+
+    Attributes:
+        parser: The whole.
+        commands: Every command by name.
+    """
 
     def __init__(self) -> None:
         self._raw = argparse.RawDescriptionHelpFormatter
@@ -44,7 +50,8 @@ class Grammar:
         self._yes.add_argument(
             "--yes", action="store_true", help="do not ask; what changes is named all the same"
         )
-        self._commands = self.parser.add_subparsers(required=True, metavar="COMMAND")
+        self._places = self.parser.add_subparsers(required=True, metavar="COMMAND")
+        self.commands: Mapping[str, argparse.ArgumentParser] = self._places.choices
         self._looks()
         self._requests()
         self._deployments()
@@ -64,7 +71,7 @@ class Grammar:
 
     def _looks(self) -> None:
         one = self._add(
-            self._commands,
+            self._places,
             "status",
             "Lanes, deployments and batches, with ages.\nOn a terminal the view is painted anew until Ctrl-C.",
             on_fleet=status.status,
@@ -74,15 +81,13 @@ class Grammar:
             "--every", type=_seconds, default=2.0, metavar="S", help="seconds between two views (default 2)"
         )
         one = self._add(
-            self._commands,
+            self._places,
             "quota",
             "The quota ledger.\nReserved tokens against the limit; with NAME also every reservation.",
             on_fleet=status.quota,
         )
         one.add_argument("name", nargs="?", metavar="NAME", help="one deployment")
-        one = self._add(
-            self._commands, "batches", "List open batches, oldest first.", on_fleet=lookups.batches
-        )
+        one = self._add(self._places, "batches", "List open batches, oldest first.", on_fleet=lookups.batches)
         one.add_argument(
             "--closed", action="store_true", help="closed ones that are still kept, newest first"
         )
@@ -91,7 +96,7 @@ class Grammar:
         one.add_argument("--deployment", help="only of this deployment")
         _limit(one)
         one = self._add(
-            self._commands,
+            self._places,
             "batch",
             "One batch with its whole history.\nWhere it went, when, and why; the newest hundred events are kept.",
             on_fleet=lookups.batch,
@@ -100,7 +105,7 @@ class Grammar:
 
     def _requests(self) -> None:
         one = self._add(
-            self._commands,
+            self._places,
             "requests",
             "List open requests of a lane, in no order, without bodies.",
             on_fleet=lookups.requests,
@@ -110,7 +115,7 @@ class Grammar:
         one.add_argument("--state", choices=("waiting", "batched"), help="only in this state")
         _limit(one)
         one = self._add(
-            self._commands,
+            self._places,
             "request",
             "One request: where it is, and in which batch.\nNever its reply; its body only with --body, and only if the "
             "setting operator.show_bodies allows it.",
@@ -123,7 +128,7 @@ class Grammar:
         )
         one.add_argument("--body", action="store_true", help="show the body of an open request")
         one = self._add(
-            self._commands,
+            self._places,
             "cancel",
             "Cancel requests, or one batch.\nA request is answered as cancelled at once. A batch is cancelled at the "
             "service; what it has\nanswered is delivered, the rest goes back to its lane and is sent again.",
@@ -137,7 +142,7 @@ class Grammar:
 
     def _deployments(self) -> None:
         one = self._add(
-            self._commands,
+            self._places,
             "drain",
             "Keep new batches off a deployment.\nWhat is at the service goes on; what is not created there yet goes back "
             "to its lane.\nIt stays so until `groupage resume`, over every restart.",
@@ -147,7 +152,7 @@ class Grammar:
         one.add_argument("name", metavar="NAME", help="the deployment")
         one.add_argument("--reason", required=True, metavar="TEXT", help="why; `status` shows it")
         one = self._add(
-            self._commands,
+            self._places,
             "resume",
             "Give a deployment new batches again.\nEnds a drain, and a pause that the fleet made by itself.",
             parents=[self._yes],
@@ -157,7 +162,7 @@ class Grammar:
 
     def _dead(self) -> None:
         about = "Batches in quarantine: the service refused them for a reason nobody knows.\nTheir requests wait until you "
-        dead = self._commands.add_parser(
+        dead = self._places.add_parser(
             "dead",
             help="quarantined batches: list, retry, drop",
             description=about + "decide, or until their deadlines do.",
@@ -180,7 +185,7 @@ class Grammar:
 
     def _files(self) -> None:
         one = self._add(
-            self._commands,
+            self._places,
             "submit",
             "Submit a batch file, one request a line.\nThe format is OpenAI's. Every line is looked at before the first is "
             "sent. Ids are made of the custom_ids, so\nthe same call again sends nothing twice, as long as the replies are "
@@ -196,7 +201,7 @@ class Grammar:
             help="seconds until a request expires; default: the lane's",
         )
         one = self._add(
-            self._commands,
+            self._places,
             "collect",
             "Fetch the replies to a batch file.\nWaits for each line's reply and writes them in the order of the file, in "
             "OpenAI's format, errors\nincluded. The same call again goes on where it ended.",
@@ -210,7 +215,7 @@ class Grammar:
 
     def _acl(self) -> None:
         one = self._add(
-            self._commands,
+            self._places,
             "acl",
             "Make an ACL file for Redis or Valkey.\nUsers `worker`, `operator`, `metrics` and `producer-NAME`, each with the "
             "least rights; `default` is switched off.\nChanges no server: put the file where `aclfile` says, then ACL LOAD. "

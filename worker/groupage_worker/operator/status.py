@@ -10,7 +10,6 @@ from typing import Any
 from groupage_worker.models import Batch
 from groupage_worker.operator import show
 from groupage_worker.operator.session import Session, check_deployment
-from groupage_worker.quota import usable_tokens
 from groupage_worker.scheduling.circuit import Admission
 from groupage_worker.store.deployments import DeploymentState
 
@@ -105,13 +104,18 @@ def deployment_row(session: Session, name: str, state: DeploymentState) -> dict[
     """Quota and pauses of one deployment."""
     settings, now = session.settings, session.clock.now_ms()
     deployment = settings.deployments[name]
-    limit = usable_tokens(deployment.enqueued_tokens, settings.gather.quota_margin_ratio)
+    known, quota_tokens = state.known, deployment.enqueued_tokens
+    limit = known.limit_tokens(quota_tokens, settings.gather.quota_margin_ratio, now_ms=now)
+    is_learned = known.shared.cap_tokens >= 0 and known.shared.until_ms > now
     row: dict[str, Any] = {
         "region": deployment.region,
-        "quota_tokens": deployment.enqueued_tokens,
+        "quota_tokens": quota_tokens,
+        "reported_quota_tokens": known.quota_tokens or None,
+        "learned_limit_tokens": known.shared.cap_tokens if is_learned else None,
+        "learned_until_ms": known.shared.until_ms if is_learned else None,
         "limit_tokens": limit,
         "reserved_tokens": state.reserved_tokens,
-        "reserved_ratio": state.reserved_tokens / limit if limit else 0.0,
+        "reserved_ratio": state.reserved_tokens / limit if limit else 1.0,
         "open_attempts": state.open_attempts,
         "state": "open",
         "reason": "",
@@ -186,13 +190,20 @@ def _deployments(rows: dict[str, Any]) -> Iterator[str]:
     def say(row: dict[str, Any]) -> str:
         if row["state"] == "drained":
             return f"drained since {show.instant(row['since_ms'])}: {row['reason']}"
-        return f"paused until {show.instant(row['until_ms'])}: {row['reason']}" if row["until_ms"] else "open"
+        if row["until_ms"]:
+            return f"paused until {show.instant(row['until_ms'])}: {row['reason']}"
+        learned, reported = row["learned_limit_tokens"], row["reported_quota_tokens"]
+        if learned is not None and learned == row["limit_tokens"]:
+            return f"open; refused beyond {learned:,} tokens, more is tried at {show.instant(row['learned_until_ms'])}"
+        if reported is not None and reported < row["quota_tokens"]:
+            return f"open; the service says its quota is {reported:,} tokens"
+        return "open"
 
     yield from show.table(
-        ("deployment", "region", "reserved", "limit", "used", "attempts", "state"),
+        ("deployment", "region", "quota", "reserved", "limit", "used", "attempts", "state"),
         [
             (
-                *(name, row["region"], row["reserved_tokens"], row["limit_tokens"]),
+                *(name, row["region"], row["quota_tokens"], row["reserved_tokens"], row["limit_tokens"]),
                 f"{show.bar(row['reserved_ratio'], BAR_CHARS)} {row['reserved_ratio']:4.0%}",
                 *(row["open_attempts"], say(row)),
             )
