@@ -93,10 +93,11 @@ async def test_submit_can_be_killed_at_any_time(site: Site, tmp_path: Path) -> N
         assert int(await redis.hget(f"g1:{{{LANE}}}:load", "submitted_total")) == 4_000
 
 
-async def test_a_full_lane_is_waited_for(redis: "Redis[bytes]", redis_url: str, tmp_path: Path) -> None:
-    """Where the lane is full `submit` waits until there is room, and nothing is lost or sent twice."""
+async def test_a_full_share_is_waited_for(redis: "Redis[bytes]", redis_url: str, tmp_path: Path) -> None:
+    """Where the producer's share is full `submit` waits until there is room, and nothing is lost or sent twice."""
     await announce_lane(redis_url, LANE)
-    await redis.hset(keys.load(LANE), "max_open_requests", 100)
+    # not the lane's limit, after which `submit` waits for half a minute
+    await redis.hset(keys.load(LANE), "max_producer_requests", 100)
     (tmp_path / "url").write_text(redis_url)
     file = write(tmp_path / "in.jsonl", 150)
     words = ("--producer", "shop", "--lane", LANE, "--redis-file", str(tmp_path / "url"))
@@ -108,6 +109,7 @@ async def test_a_full_lane_is_waited_for(redis: "Redis[bytes]", redis_url: str, 
         for one in waiting[:60]:
             settled.add(one.id)
             await settle(redis_url, LANE, "shop", one.id, body={"choices": []})
+        await asyncio.wait([submitting], timeout=0.1)
     done = submitting.result().data
     assert (done["submitted"], done["known"]) == (150, 0)
     assert len(settled) >= 50

@@ -271,7 +271,7 @@ async def test_a_batch_that_never_ends_is_cancelled(fleet: Fleet) -> None:
     """A batch stuck at the service is cancelled after its limit; its requests go again, its quota comes back."""
     fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", times=1))
     ids = await fleet.submit(5, deadline_s=10 * 86_400)
-    await fleet.settle_all(limit_s=5 * 86_400, step_s=60)
+    await fleet.settle_all(limit_s=5 * 86_400, step_s=900)
     assert {i: r.status for i, r in (await fleet.replies()).items()} == dict.fromkeys(ids, Status.SUCCEEDED)
     await fleet.close_all()
     for deployment in fleet.settings.deployments:
