@@ -1,5 +1,7 @@
 """What metrics say of a whole fleet, taken from a real one."""
 
+import dataclasses
+
 import pytest
 from redis.exceptions import NoPermissionError
 from tests.support.fleet import LANE, PRODUCER, Fleet, running_fleet
@@ -9,8 +11,10 @@ from groupage import keys
 from groupage.connect import connect
 from groupage.contract import Status
 from groupage_worker.labels import OTHER
+from groupage_worker.quota import SharedLimit
 from groupage_worker.serverinfo import Role
 from groupage_worker.snapshot import RegionSnapshot, Snapshot
+from groupage_worker.stages import sight
 from groupage_worker.states import BatchState
 from groupage_worker.store.overview import PRODUCERS_SHOWN, take_snapshot
 
@@ -24,7 +28,8 @@ async def snapshot(fleet: Fleet, *, memory_bytes: dict[Role, int | None] | None 
         is_frozen=fleet.epochs.is_frozen,
         clock=fleet.clock,
         lanes={LANE: 3_600.0},
-        limits={name: fleet.context.limit_tokens(name) for name in fleet.settings.deployments},
+        quotas={name: one.enqueued_tokens for name, one in fleet.settings.deployments.items()},
+        margin_ratio=fleet.settings.gather.quota_margin_ratio,
         regions={
             name: RegionSnapshot(location=region.location, files_max=500)
             for name, region in fleet.settings.regions.items()
@@ -66,6 +71,23 @@ async def test_a_batch_on_its_way(redis, clock):
         assert estimate.margin_ratio > 0
         lane = (await snapshot(fleet)).lanes[LANE]
         assert (lane.settled[Status.SUCCEEDED], lane.open_requests, lane.unbalanced_requests) == (20, 0, 0)
+
+
+async def test_the_limit_is_the_one_that_stages_use(redis, clock):
+    """The limit that is shown is the smallest of what was set, what the service reports and what refusals told."""
+    async with running_fleet(redis, clock) as fleet:
+        name, *others = fleet.settings.deployments
+        whole = (await snapshot(fleet)).deployments[name].limit_tokens
+        assert whole == fleet.context.limit_tokens(name)
+        await fleet.batches.known.update(name, lambda known: dataclasses.replace(known, quota_tokens=2_000))
+        margin = fleet.settings.gather.quota_margin_ratio
+        assert (await snapshot(fleet)).deployments[name].limit_tokens == int(2_000 * margin)
+        cap = SharedLimit(cap_tokens=700, until_ms=clock.now_ms() + 60_000, strikes=1)
+        await fleet.batches.known.update(name, lambda known: dataclasses.replace(known, shared=cap))
+        seen = (await snapshot(fleet)).deployments
+        assert seen[name].limit_tokens == 700
+        views = {view.name: view.limit_tokens for view in await sight.views(fleet.context, LANE)}
+        assert views == {one: seen[one].limit_tokens for one in [name, *others]}
 
 
 async def test_a_lost_request_unbalances_the_books(redis, clock):

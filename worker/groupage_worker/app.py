@@ -26,7 +26,6 @@ from groupage_worker.fleet import LeasedWorker, Waker, Watchdog, arq_pool, make_
 from groupage_worker.health import READY_S, Health, HealthServer, LoopWatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
-from groupage_worker.quota import usable_tokens
 from groupage_worker.reload import Reloader
 from groupage_worker.settings import RegionSettings, Settings
 from groupage_worker.snapshot import RegionSnapshot
@@ -165,12 +164,6 @@ class App:
         after = self._clock.now_ms() - self._clock.offset_ms
         self._clock.offset_ms = seconds * 1000 + micros // 1000 - (before + after) // 2
 
-    def _limits(self) -> dict[str, int]:
-        """Deployment -> tokens that may be reserved."""
-        settings = self._context.settings
-        margin = settings.gather.quota_margin_ratio
-        return {n: usable_tokens(d.enqueued_tokens, margin) for n, d in settings.deployments.items()}
-
     async def _work(self, health: Health, watch: LoopWatch, reloader: Reloader, *, port: int) -> None:
         """Run steps until a stop is asked for; everything beside them runs as background tasks."""
         lease, metrics = self._settings.lease, self._metrics
@@ -275,7 +268,8 @@ class App:
                 is_frozen=self._epochs.is_frozen,
                 clock=self._clock,
                 lanes={name: lane.deadline_s for name, lane in settings.lanes.items()},
-                limits=self._limits(),
+                quotas={name: one.enqueued_tokens for name, one in settings.deployments.items()},
+                margin_ratio=settings.gather.quota_margin_ratio,
                 memory_bytes=settings.redis.memory_bytes,
                 stop_ratio=settings.redis.memory_stop_ratio,
                 regions={

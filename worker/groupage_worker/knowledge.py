@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from groupage_worker.quota import SharedLimit
+from groupage_worker.quota import SharedLimit, usable_tokens
 from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.circuit import Admission, Circuit
 from groupage_worker.scheduling.estimates import TokenFactor
@@ -61,6 +61,19 @@ class Knowledge:
     def factor(self, lane: str) -> TokenFactor:
         """What is known of a lane's estimates here."""
         return self.factors.get(lane) or TokenFactor()
+
+    def usable_tokens(self, quota_tokens: int, margin_ratio: float) -> int:
+        """The part of a quota that we fill; the service's own headers may know that it is smaller than set.
+
+        Args:
+            quota_tokens: The quota as the settings say.
+            margin_ratio: Share of it that is used.
+        """
+        return usable_tokens(min(quota_tokens, self.quota_tokens or quota_tokens), margin_ratio)
+
+    def limit_tokens(self, quota_tokens: int, margin_ratio: float, *, now_ms: int) -> int:
+        """What may be reserved now: the usable part, or less while refusals tell that others hold the rest."""
+        return self.shared.limit_tokens(self.usable_tokens(quota_tokens, margin_ratio), now_ms)
 
     def admission(self, now_ms: int) -> Admission:
         """What the deployment may be given now."""

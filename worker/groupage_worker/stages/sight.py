@@ -6,7 +6,6 @@ import math
 from groupage.contract import Priority
 from groupage_worker.jsonl import line_overhead
 from groupage_worker.models import Batch, LaneLoad
-from groupage_worker.quota import usable_tokens
 from groupage_worker.routing import Supply
 from groupage_worker.scheduling.circuit import Admission
 from groupage_worker.scheduling.completion import hoped_s
@@ -69,9 +68,10 @@ def line_tokens(context: Context, lane: str) -> int:
 
 def usable(context: Context, name: str, state: DeploymentState) -> int:
     """The part of a quota that we fill; the service's own headers may know that it has become smaller."""
-    configured = context.settings.deployments[name].enqueued_tokens
-    quota = min(configured, state.known.quota_tokens or configured)
-    return usable_tokens(quota, context.settings.gather.quota_margin_ratio)
+    settings = context.settings
+    return state.known.usable_tokens(
+        settings.deployments[name].enqueued_tokens, settings.gather.quota_margin_ratio
+    )
 
 
 async def views(context: Context, lane: str) -> list[View]:

@@ -46,7 +46,8 @@ async def take_snapshot(
     is_frozen: bool,
     clock: Clock,
     lanes: Mapping[str, float],
-    limits: Mapping[str, int],
+    quotas: Mapping[str, int],
+    margin_ratio: float,
     regions: Mapping[str, RegionSnapshot],
     memory_bytes: Mapping[Role, int | None],
     stop_ratio: float,
@@ -61,16 +62,17 @@ async def take_snapshot(
         is_frozen: Whether the fleet is.
         clock: For ages.
         lanes: Lane -> deadline of requests that name none, seconds.
-        limits: Deployment -> tokens that may be reserved.
+        quotas: Deployment -> its quota, as set.
+        margin_ratio: Share of a quota that is used.
         regions: By name, as the settings know them.
         memory_bytes: Role of a server -> its memory limit as set; None where it is left to the server.
         stop_ratio: Share of the limit above which no request is accepted.
     """
     now = clock.now_ms()
     servers: dict[Role, RedisClient] = {"data": data, "control": control}
-    states = await batches.deployments(limits)
+    states = await batches.deployments(quotas)
     files = await batches.files(regions)
-    reported = {name: await batches.reported(name) for name in limits}
+    reported = {name: await batches.reported(name) for name in quotas}
     return Snapshot(
         taken_at_ms=now,
         is_frozen=is_frozen,
@@ -84,7 +86,13 @@ async def take_snapshot(
             for lane, deadline_s in lanes.items()
         },
         deployments={
-            name: _deployment(state, limits[name], reported[name], lanes=lanes, now_ms=now)
+            name: _deployment(
+                state,
+                state.known.limit_tokens(quotas[name], margin_ratio, now_ms=now),
+                reported[name],
+                lanes=lanes,
+                now_ms=now,
+            )
             for name, state in states.items()
         },
         regions={name: dataclasses.replace(region, files=files[name]) for name, region in regions.items()},
@@ -92,18 +100,14 @@ async def take_snapshot(
             role: await memory_of(server, memory_bytes[role], stop_ratio=stop_ratio)
             for role, server in servers.items()
         },
-        denials={
-            (role, kind): n
-            for role, server in servers.items()
-            for kind, n in (await denials_of(server)).items()
-        },
+        denials=await _denials(servers),
         batches=await _states(control, batches, now),
     )
 
 
 def _deployment(
     state: DeploymentState,
-    limit: int,
+    limit_tokens: int,
     reported: tuple[int | None, int | None],
     *,
     lanes: Mapping[str, float],
@@ -112,7 +116,7 @@ def _deployment(
     known = state.known
     has_learned = known.learned.batches > 0
     return DeploymentSnapshot(
-        limit_tokens=known.shared.limit_tokens(limit, now_ms),
+        limit_tokens=limit_tokens,
         reserved_tokens=state.reserved_tokens,
         is_paused=state.is_paused(now_ms),
         is_open_circuit=known.admission(now_ms) is not Admission.ALL,
@@ -166,6 +170,13 @@ async def _producers(data: RedisClient, lane: str) -> dict[str, int]:
     if rest := ranked[PRODUCERS_SHOWN:]:
         shown[OTHER] = shown.get(OTHER, 0) + sum(n for n, _ in rest)
     return shown
+
+
+async def _denials(servers: Mapping[Role, RedisClient]) -> dict[tuple[str, str], int]:
+    """(role, kind) -> what each server refused to its users."""
+    return {
+        (role, kind): n for role, server in servers.items() for kind, n in (await denials_of(server)).items()
+    }
 
 
 async def _states(
