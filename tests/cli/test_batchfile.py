@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from groupage import checks
 from groupage.contract import Endpoint, Reply, ReplyError, Status
-from groupage_worker.operator.batchfile import check_url, custom_id_of_result, entries, id_of, result_line
-from groupage_worker.operator.bulk import PAGE_BYTES, pages, skip_written
+from groupage_worker.operator.batchfile import check_url, entries, id_of, is_result_of, result_line
+from groupage_worker.operator.bulk import PAGE_BYTES, pages
 from groupage_worker.operator.errors import Mistake
+from groupage_worker.operator.outfile import open_output, skip_written
 from groupage_worker.operator.progress import Progress
 
 BODY = {"messages": [{"role": "user", "content": "hello"}]}
@@ -69,6 +70,7 @@ def test_ids_do_not_meet(names: set[str]) -> None:
         (json.dumps(line("")), "custom_id must not be empty"),
         (json.dumps(line(method="GET")), "method must be POST"),
         ("\xff\xfe", "must be a JSON object"),
+        ('{"body": ' + "[" * 200_000, "nested too deeply"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, text: str, part: str) -> None:
@@ -161,13 +163,43 @@ def test_a_second_call_goes_on(tmp_path_factory: pytest.TempPathFactory, written
 
 def test_another_files_output_is_not_overwritten(tmp_path: Path) -> None:
     """An output that does not belong to the input is refused and stays as it is."""
-    path = write(tmp_path / "in.jsonl", line("a"))
-    for text in (b'{"custom_id": "z"}\n', b"precious notes\n", b'["x"]\n'):
+    path = write(tmp_path / "in.jsonl", line("a"), line("b"), line("c"))
+    (ours, *_), source = entries(path, "shop"), path.read_bytes()
+    (other,) = entries(write(tmp_path / "other.jsonl", line("z")), "shop")
+    good = result_line(ours, reply("a"))
+    for text in (
+        b'{"custom_id": "a"}\n',
+        b"precious notes\n",
+        b'["x"]\n',
+        b'{"precious": 1}',
+        b"-----BEGIN PRIVATE KEY-----",
+        source,
+        source.rstrip(),
+        result_line(other, reply("z")),
+        good + good,
+        good + b"precious",
+        b'{"id":"batch_req_a","custom_id":"a"}\n',
+    ):
         out = io.BytesIO(text)
         with pytest.raises(Mistake, match="name another file"):
             skip_written(path, tmp_path / "out.jsonl", out, entries(path, "shop"))
         assert out.getvalue() == text
-    assert custom_id_of_result(b'{"custom_id": "z"}') == "z"
+    assert is_result_of(good, ours)
+    assert not is_result_of(b"[" * 200_000, ours)
+
+
+def test_the_input_file_is_no_output(tmp_path: Path) -> None:
+    """The input under any name, and a folder, are refused as output and stay as they are."""
+    path = write(tmp_path / "in.jsonl", line("a"))
+    text = path.read_bytes()
+    (tmp_path / "hard").hardlink_to(path)
+    (tmp_path / "soft").symlink_to(path)
+    for name in ("in.jsonl", "hard", "soft", "../" + tmp_path.name + "/in.jsonl"):
+        with pytest.raises(Mistake, match="is the file that was submitted"):
+            open_output(path, tmp_path / name)
+    with pytest.raises(Mistake, match="cannot be written"):
+        open_output(path, tmp_path)
+    assert path.read_bytes() == text
 
 
 class Terminal(io.StringIO):

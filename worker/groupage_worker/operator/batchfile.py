@@ -15,6 +15,7 @@ import msgspec
 from groupage import checks
 from groupage.contract import Endpoint, Reply
 from groupage.errors import InvalidRequest
+from groupage.leaves import DEPTH_MAX
 from groupage_worker.operator.errors import Mistake
 
 LINE_BYTES_MAX: Final = 67_108_864
@@ -36,6 +37,12 @@ class _Line(msgspec.Struct, kw_only=True):
     method: str = "POST"
 
 
+class _Result(msgspec.Struct, kw_only=True):
+    id: str
+    custom_id: str
+    response: msgspec.Raw
+
+
 class Entry(NamedTuple):
     """One line of an input file: `id` is the request's, `size` its bytes with the newline."""
 
@@ -47,7 +54,11 @@ class Entry(NamedTuple):
     size: int
 
 
+RESULT_HEAD: Final = b'{"id":"batch_req_'
+"""How every line that `result_line` makes begins, and no line of an input file."""
+
 _decoder: Final = msgspec.json.Decoder(_Line)
+_result_decoder: Final = msgspec.json.Decoder(_Result)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -90,6 +101,8 @@ def _entry(path: Path, number: int, line: bytes, producer: str) -> Entry:
     except msgspec.ValidationError as error:
         # names the field and the type, never a value
         raise Mistake(f"{here}: {error}") from None
+    except RecursionError:
+        raise Mistake(f"{here}: nested too deeply; at most {DEPTH_MAX} levels are taken") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise Mistake(
             f'{here}: must be a JSON object such as {{"custom_id": "a", "method": "POST", "url": '
@@ -131,10 +144,10 @@ def result_line(entry: Entry, reply: Reply) -> bytes:
     return _encoder.encode(line) + b"\n"
 
 
-def custom_id_of_result(line: bytes) -> str:
-    """The custom_id of a line that `result_line` made; empty if it is none."""
+def is_result_of(line: bytes, entry: Entry) -> bool:
+    """Whether `result_line` made a line for this entry."""
     try:
-        found = msgspec.json.decode(line).get("custom_id", "")
-    except (msgspec.DecodeError, AttributeError):
-        return ""
-    return str(found)
+        found = _result_decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return found.id == f"batch_req_{entry.id}" and found.custom_id == entry.custom_id

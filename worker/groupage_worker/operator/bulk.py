@@ -2,13 +2,12 @@
 # ruff: noqa: T201 - what a command says is printed
 
 import asyncio
-import itertools
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from groupage import Producer, Reply, Request, Ticket
 from groupage.connect import redact
@@ -24,8 +23,9 @@ from groupage.errors import (
     UnknownRequest,
 )
 from groupage_worker.operator import show
-from groupage_worker.operator.batchfile import Entry, check_url, custom_id_of_result, entries, result_line
+from groupage_worker.operator.batchfile import Entry, check_url, entries, result_line
 from groupage_worker.operator.errors import Mistake, NotDone
+from groupage_worker.operator.outfile import open_output, skip_written
 from groupage_worker.operator.progress import Progress
 from groupage_worker.operator.session import producers_place
 
@@ -164,7 +164,7 @@ async def collect(args: Namespace) -> int:
     failed = 0
     progress = Progress(total)
     end_s = None if args.timeout_s is None else asyncio.get_running_loop().time() + args.timeout_s
-    with _output(args.output) as out:
+    with open_output(args.file, args.output) as out:
         done = skip_written(args.file, args.output, out, lines)
         before = done
         async with Producer(url, name=args.producer, lane=lane) as producer:
@@ -193,42 +193,6 @@ async def collect(args: Namespace) -> int:
             f"{done:,} replies in {args.output}, {done - before:,} written now, {failed:,} of these without success"
         )
     return 0
-
-
-def _output(path: Path) -> BinaryIO:
-    """The output file, kept if it is there.
-
-    Raises:
-        Mistake: If it cannot be written.
-    """
-    try:
-        path.touch()
-        return path.open("r+b")
-    except OSError as error:
-        raise Mistake(f"--output {path}: cannot be written ({error.strerror})") from None
-
-
-def skip_written(path: Path, output: Path, out: BinaryIO, lines: Iterator[Entry]) -> int:
-    """Pass over what an earlier call wrote, and cut a line off that it did not end; returns how many lines there are.
-
-    Raises:
-        Mistake: If the output was made from another file; it stays as it is.
-    """
-    written = whole = 0
-    last = b""
-    for line in out:
-        if not line.endswith(b"\n"):
-            break
-        written, whole, last = written + 1, whole + len(line), line
-    if written:
-        skipped = next(itertools.islice(lines, written - 1, None), None)
-        if skipped is None or skipped.custom_id != custom_id_of_result(last):
-            raise Mistake(
-                f"--output {output}: holds something else than replies to {path}; name another file"
-            )
-    out.seek(whole)
-    out.truncate()
-    return written
 
 
 async def _replies(
