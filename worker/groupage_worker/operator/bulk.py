@@ -13,6 +13,7 @@ from groupage import Producer, Reply, Request, Ticket
 from groupage.connect import redact
 from groupage.contract import LaneInfo
 from groupage.door import check_body
+from groupage.encryption import EncryptionError
 from groupage.errors import (
     IdConflict,
     InvalidRequest,
@@ -39,12 +40,13 @@ COLLECT_PAGE: Final = 200
 
 async def submit(args: Namespace) -> int:
     """Submit every line of a file; what was submitted before is known by its custom_id and not sent again."""
-    url, lane = producers_place(args)
-    async with Producer(url, name=args.producer, lane=lane) as producer:
-        info = await _lane_info(producer, lane)
+    place = producers_place(args)
+    async with place.producer(args.producer) as producer:
+        info = await _lane_info(producer, place.lane)
         total = check_file(args.file, args.producer, info)
         print(
-            f"{total:,} requests of {args.file} to lane {lane} at {redact(url)}, as {args.producer}",
+            f"{total:,} requests of {args.file} to lane {place.lane} at {redact(place.url)}, as {args.producer}, "
+            + ("encrypted" if place.keys_dir else "not encrypted"),
             file=sys.stderr,
         )
         progress = Progress(total)
@@ -55,7 +57,7 @@ async def submit(args: Namespace) -> int:
             progress.show(done)
         progress.end()
     result = {
-        "lane": lane,
+        "lane": place.lane,
         "requests": done,
         "submitted": done - known,
         "known": known,
@@ -158,7 +160,7 @@ def _of_line(path: Path, entry: Entry, error: Exception) -> Exception:
 
 async def collect(args: Namespace) -> int:
     """Write the reply of every line of a file, in its order; goes on where an earlier call ended."""
-    url, lane = producers_place(args)
+    place = producers_place(args)
     total = sum(1 for _ in entries(args.file, args.producer))
     lines = entries(args.file, args.producer)
     failed = 0
@@ -167,7 +169,7 @@ async def collect(args: Namespace) -> int:
     with open_output(args.file, args.output) as out:
         done = skip_written(args.file, args.output, out, lines)
         before = done
-        async with Producer(url, name=args.producer, lane=lane) as producer:
+        async with place.producer(args.producer) as producer:
             for page in pages(lines, most=COLLECT_PAGE):
                 left_s = None if end_s is None else max(0.001, end_s - asyncio.get_running_loop().time())
                 try:
@@ -201,7 +203,7 @@ async def _replies(
     """The reply of every line of a page, by id.
 
     Raises:
-        Mistake: If one was never submitted.
+        Mistake: If one was never submitted, or its reply does not open.
         ReplyTimeout: If one does not come in time.
     """
     try:
@@ -212,3 +214,5 @@ async def _replies(
         raise Mistake(
             f"{args.file}, line {number}: was not submitted, or its reply has expired; `groupage submit` sends it"
         ) from None
+    except EncryptionError as error:
+        raise Mistake(f"{error}; --keys-dir names the folder of {args.producer}'s keys") from None

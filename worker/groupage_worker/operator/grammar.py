@@ -291,3 +291,9 @@ def _file(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file that holds the URL of the data server, instead of worker settings; needs --lane",
     )
+    parser.add_argument(
+        "--keys-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the producer's keys; default: the producer's own in encryption.keys_dir of the settings",
+    )

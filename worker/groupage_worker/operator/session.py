@@ -4,8 +4,12 @@ import contextlib
 import dataclasses
 from argparse import Namespace
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
 
+from groupage import Producer
 from groupage.connect import connect, disconnect
+from groupage.encryption import EncryptionError
 from groupage_worker import configfile
 from groupage_worker.clock import SystemClock
 from groupage_worker.operator.errors import Mistake
@@ -88,8 +92,31 @@ def check_deployment(name: str, settings: Settings) -> str:
     return name
 
 
-def producers_place(args: Namespace) -> tuple[str, str]:
-    """URL of the data server and lane of a call that only needs what a backend service has.
+class Place(NamedTuple):
+    """Where a producer's requests go: URL of the data server, lane, and folder of its keys, if it has any."""
+
+    url: str
+    lane: str
+    keys_dir: Path | None
+
+    def producer(self, name: str) -> Producer:
+        """Somebody who submits there.
+
+        Raises:
+            Mistake: If its keys cannot be used.
+        """
+        try:
+            return Producer(self.url, name=name, lane=self.lane, keys_dir=self.keys_dir)
+        except EncryptionError as error:
+            raise Mistake(f"{error}; --keys-dir names the folder of {name}'s keys") from None
+        except ImportError:
+            raise Mistake(
+                "encryption needs the library cryptography; install groupage[worker,encryption]"
+            ) from None
+
+
+def producers_place(args: Namespace) -> Place:
+    """The place of a call that only needs what a backend service has.
 
     Raises:
         Mistake: If lane or URL are missing.
@@ -98,6 +125,12 @@ def producers_place(args: Namespace) -> tuple[str, str]:
     if args.redis_file is not None:
         if args.lane is None:
             raise Mistake("--lane: name the lane; without worker settings none is known")
-        return read_secret(args.redis_file, "--redis-file").get_secret_value(), str(args.lane)
+        url = read_secret(args.redis_file, "--redis-file").get_secret_value()
+        return Place(url, str(args.lane), args.keys_dir)
     settings = configfile.load(args.config)
-    return settings.redis.data.get_secret_value(), lane_of(args, settings)
+    keys_dir = args.keys_dir
+    if keys_dir is None and settings.encryption.keys_dir is not None:
+        # as workers do: who has no folder there is not encrypted
+        folder = settings.encryption.keys_dir / args.producer
+        keys_dir = folder if folder.is_dir() else None
+    return Place(settings.redis.data.get_secret_value(), lane_of(args, settings), keys_dir)
