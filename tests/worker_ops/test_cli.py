@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -257,11 +258,16 @@ async def test_run_refuses_a_dangerous_server(tmp_path, emulator):
     assert "Traceback" not in done.stderr
 
 
-def test_run_without_redis(tmp_path):
-    """A worker whose Redis is away ends with 1 and one sentence, without traceback or password."""
-    path = write(tmp_path, {"redis.data_url": "redis://:canary@127.0.0.1:9/0", "health.port": 0})
-    done = run_worker(path)
+def test_run_without_a_port(tmp_path):
+    """A worker whose port is taken ends with 1 and one sentence, without traceback or password."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        changes = {
+            "redis.data_url": "redis://:canary@127.0.0.1:9/0",
+            "health.host": "127.0.0.1",
+            "health.port": taken.getsockname()[1],
+        }
+        done = run_worker(write(tmp_path, changes))
     assert done.returncode == 1, done.stderr
-    assert "`groupage-worker check` says what is wrong" in done.stderr
+    assert "health.port must be free" in done.stderr
     assert "Traceback" not in done.stderr
     assert "canary" not in done.stderr

@@ -15,23 +15,24 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from groupage.connect import connect
-from groupage_worker import configfile, heap, serverinfo
+from groupage_worker import configfile, heap
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
 from groupage_worker.endings import cancel_all
 from groupage_worker.endpoints import files_max
-from groupage_worker.errors import ConfigurationError
 from groupage_worker.fleet import LeasedWorker, Waker, Watchdog, arq_pool, make_worker, serve
 from groupage_worker.health import READY_S, Health, HealthServer, LoopWatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.reload import Reloader
+from groupage_worker.serverinfo import Role
 from groupage_worker.settings import RegionSettings, Settings
 from groupage_worker.snapshot import RegionSnapshot
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.spool import remove_abandoned
+from groupage_worker.start import asking, check_servers, reached
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, NamedRequests, request_store
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
@@ -61,7 +62,7 @@ def run(settings: Settings, work: Work = Work.ALL, *, path: Path | None = None) 
 
     Raises:
         ConfigurationError: If a Redis server is dangerous and `redis.allow_unsafe` is off.
-        RedisError: If Redis cannot be reached at start.
+        RedisError: If Redis refuses us at start; while it is away, the start waits.
     """
     asyncio.run(App(settings, work, path=path).run())
     return 0
@@ -112,16 +113,15 @@ class App:
             health=health,
         )
         loop.add_signal_handler(signal.SIGHUP, reloader.ask)
+        # from the beginning: a start that waits for Redis is live as long as this ticks
+        watching = asyncio.create_task(watch.run())
         try:
             removed = remove_abandoned(self._settings.gather.spool_dir, now_s=time.time())
             if removed:
                 log.info("app.spool_cleaned", file=removed)
-            await self._check_servers()
-            await self._measure_clock()
-            await announce_lanes(self._context)
-            await self._work(health, watch, reloader, port=server.port)
+            await self._start_and_work(health, reloader, port=server.port)
         finally:
-            await reloader.aclose()
+            await cancel_all([watching])
             await asyncio.to_thread(self._tracing.close)
             for client in self._context.azure.values():
                 await client.aclose()
@@ -139,24 +139,6 @@ class App:
     def _client(self, name: str, region: RegionSettings) -> AzureClient:
         return AzureClient(name, region, self._settings.http, clock=self._clock, on_call=self._metrics.call)
 
-    async def _check_servers(self) -> None:
-        """Refuse a server that may lose or evict keys."""
-        found: list[str] = []
-        roles: tuple[tuple[serverinfo.Role, RedisClient], ...] = (
-            ("data", self._data),
-            ("control", self._control),
-        )
-        for role, client in roles:
-            facts = await serverinfo.inspect(client)
-            memory_bytes = self._settings.redis.memory_bytes[role]
-            for note in serverinfo.notes(facts, role, memory_bytes=memory_bytes):
-                log.warning("app.redis_note", role=role, note=note)
-            found += serverinfo.problems(facts, role)
-        if found and not self._settings.redis.allow_unsafe:
-            raise ConfigurationError(found)
-        for problem in found:
-            log.error("app.redis_unsafe", problem=problem)
-
     async def _measure_clock(self) -> None:
         """Set our clock by the control server's, which all workers share."""
         before = self._clock.now_ms() - self._clock.offset_ms
@@ -164,21 +146,42 @@ class App:
         after = self._clock.now_ms() - self._clock.offset_ms
         self._clock.offset_ms = seconds * 1000 + micros // 1000 - (before + after) // 2
 
-    async def _work(self, health: Health, watch: LoopWatch, reloader: Reloader, *, port: int) -> None:
-        """Run steps until a stop is asked for; everything beside them runs as background tasks."""
-        lease, metrics = self._settings.lease, self._metrics
+    async def _start_and_work(self, health: Health, reloader: Reloader, *, port: int) -> None:
+        """Wait for Redis, then run steps, both until a stop is asked for."""
         waker = Waker(arq_pool(self._settings.redis), self._clock)
         pipeline = Pipeline(self._context, waker.wake)
-        await pipeline.beat()
-        watchdog = Watchdog(self._batches, waker, self._clock, metrics)
-        await watchdog.start_up()
+        watchdog = Watchdog(self._batches, waker, self._clock, self._metrics)
+        servers: dict[Role, RedisClient] = {"data": self._data, "control": self._control}
+        check = functools.partial(check_servers, servers, self._settings.redis)
+        try:
+            for look in (check, functools.partial(self._begin, pipeline, watchdog)):
+                if not await reached(look, health=health, stop=self._stop):
+                    return
+            await self._work(health, reloader, pipeline, watchdog, port=port)
+        finally:
+            await waker.close()
+
+    async def _begin(self, pipeline: Pipeline, watchdog: Watchdog) -> None:
+        """The first words to Redis; may be said again."""
+        with asking("the control server"):
+            await self._measure_clock()
+        with asking("the data server"):
+            await announce_lanes(self._context)
+        with asking("a Redis server"):
+            await pipeline.beat()
+            await watchdog.start_up()
+
+    async def _work(
+        self, health: Health, reloader: Reloader, pipeline: Pipeline, watchdog: Watchdog, *, port: int
+    ) -> None:
+        """Run steps until a stop is asked for; everything beside them runs as background tasks."""
+        lease, metrics = self._settings.lease, self._metrics
         collector = FleetCollector(self._clock)
         metrics.registry.register(collector)
         background = [
             asyncio.create_task(coroutine)
             for coroutine in (
                 watchdog.run(lease.watchdog_s),
-                watch.run(),
                 health.keep_asking("data", self._data.ping),
                 health.keep_asking("control", self._control.ping),
                 self._every(BEAT_EVERY_S, pipeline.beat),
@@ -202,7 +205,7 @@ class App:
                 log.info("app.draining")
         finally:
             await cancel_all(background)
-            await waker.close()
+            await reloader.aclose()
         log.info("app.stopped")
 
     def _batch_store(self) -> BatchStore:

@@ -95,13 +95,17 @@ class Health:
         self._answered_s: dict[str, float | None] = dict.fromkeys(servers)
         self._renewed_s: dict[str, float | None] = dict.fromkeys(leases)
         self._renewed_within_s = renewed_within_s
-        self._is_started = False
+        self._starting: str | None = "the start is not done"
         self._is_stopping = False
         self._refused = 0
 
     def started(self) -> None:
         """Everything is built; work is taken."""
-        self._is_started = True
+        self._starting = None
+
+    def waits(self, reason: str) -> None:
+        """The start waits for something outside."""
+        self._starting = f"the start waits: {reason}"
 
     def stopping(self) -> None:
         """A stop was asked for; no new work is taken."""
@@ -133,8 +137,8 @@ class Health:
     def not_ready(self) -> list[str]:
         """Why the worker does no work now; empty if it does."""
         reasons = self.not_live()
-        if not self._is_started:
-            reasons.append("the start is not done")
+        if self._starting is not None:
+            reasons.append(self._starting)
         if self._is_stopping:
             reasons.append("the worker is stopping")
         now_s = self._clock.monotonic_s()

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError
 
 from groupage import __version__
 from groupage_worker import configfile, logs
@@ -91,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=raw,
         help="run a worker until SIGTERM",
         description="Runs a worker until SIGTERM or Ctrl-C; then it ends its steps within lease.drain_s. Any number of\n"
-        "workers may run with the same settings; they share the work. Exit status 2: the settings cannot work.",
+        "workers may run with the same settings; they share the work. While Redis is away the start waits for it.\n"
+        "Exit status 2: the settings cannot work.",
         epilog=_SOURCES,
     )
     run.add_argument(
@@ -139,7 +139,7 @@ def _add_check(commands: Any, common: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     """Load the settings, set up logs, and hand over to the application."""
     # the application needs arq and all the rest, which showing and checking settings does not
-    from groupage_worker import app  # noqa: PLC0415
+    from groupage_worker import app, start  # noqa: PLC0415
 
     loaded = configfile.load_with_sources(args.config)
     logs.configure(loaded.settings.log)
@@ -149,8 +149,8 @@ def _run(args: argparse.Namespace) -> int:
         log.warning("cli.settings_note", note=note)
     try:
         return app.run(loaded.settings, Work(args.only), path=args.config)
-    except (RedisError, OSError) as error:
-        # a server that is away, or a port that is taken: no news for a traceback, but whatever runs us tries again
+    except start.BROKEN as error:
+        # a server that refuses us, or a port that is taken: no news for a traceback, but whatever runs us tries again
         log.critical("cli.stopped", exc_info=error)
         print(
             f"groupage-worker: stopped by {type(error).__name__}; `groupage-worker check` says what is wrong with the "
