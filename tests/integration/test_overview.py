@@ -12,14 +12,15 @@ from groupage.connect import connect
 from groupage.contract import Status
 from groupage_worker.labels import OTHER
 from groupage_worker.quota import SharedLimit
-from groupage_worker.serverinfo import Role
+from groupage_worker.scheduling.circuit import Circuit
+from groupage_worker.settings import Settings
 from groupage_worker.snapshot import RegionSnapshot, Snapshot
 from groupage_worker.stages import sight
 from groupage_worker.states import BatchState
 from groupage_worker.store.overview import PRODUCERS_SHOWN, take_snapshot
 
 
-async def snapshot(fleet: Fleet, *, memory_bytes: dict[Role, int | None] | None = None) -> Snapshot:
+async def snapshot(fleet: Fleet, *, settings: Settings | None = None) -> Snapshot:
     return await take_snapshot(
         fleet.redis,
         fleet.redis,
@@ -27,15 +28,11 @@ async def snapshot(fleet: Fleet, *, memory_bytes: dict[Role, int | None] | None 
         requests=fleet.requests,
         is_frozen=fleet.epochs.is_frozen,
         clock=fleet.clock,
-        lanes={LANE: 3_600.0},
-        quotas={name: one.enqueued_tokens for name, one in fleet.settings.deployments.items()},
-        margin_ratio=fleet.settings.gather.quota_margin_ratio,
+        settings=settings or fleet.settings,
         regions={
             name: RegionSnapshot(location=region.location, files_max=500)
             for name, region in fleet.settings.regions.items()
         },
-        memory_bytes=memory_bytes or fleet.settings.redis.memory_bytes,
-        stop_ratio=0.7,
     )
 
 
@@ -88,6 +85,29 @@ async def test_the_limit_is_the_one_that_stages_use(redis, clock):
         assert seen[name].limit_tokens == 700
         views = {view.name: view.limit_tokens for view in await sight.views(fleet.context, LANE)}
         assert views == {one: seen[one].limit_tokens for one in [name, *others]}
+
+
+async def test_room_is_what_a_lane_can_use(redis, clock):
+    """Free quota of a deployment that is paused, suspect, drained or another lane's is no room for new batches."""
+    async with running_fleet(redis, clock) as fleet:
+        first, second, third = fleet.settings.deployments
+        lane = fleet.settings.lanes[LANE].model_copy(update={"deployments": (first, second)})
+        other = lane.model_copy(update={"deployments": (third,)})
+        settings = fleet.settings.model_copy(update={"lanes": {LANE: lane, "other": other}})
+
+        async def room() -> dict[str, float]:
+            return {
+                name: one.room_ratio for name, one in (await snapshot(fleet, settings=settings)).lanes.items()
+            }
+
+        limit = fleet.context.limit_tokens(first)
+        await redis.hset(keys.quota(first), "b:1", limit - limit // 4)
+        assert await room() == {LANE: 1.0, "other": 1.0}
+        await fleet.context.pause(second, reason="http_503", first_s=60.0)
+        assert await room() == {LANE: pytest.approx(0.25, abs=0.001), "other": 1.0}
+        circuit = Circuit(strikes=2, opened_at_ms=clock.now_ms(), until_ms=clock.now_ms() + 60_000)
+        await fleet.batches.known.update(first, lambda known: dataclasses.replace(known, circuit=circuit))
+        assert await room() == {LANE: 0.0, "other": 1.0}
 
 
 async def test_a_lost_request_unbalances_the_books(redis, clock):
@@ -181,10 +201,12 @@ async def test_memory_of_the_servers(redis, clock):
 async def test_a_limit_that_is_set_counts(redis, clock, maxmemory, limit_bytes):
     """A server that tells no limit has the one of the settings; of two limits the lower one holds."""
     async with running_fleet(redis, clock) as fleet:
+        memory = fleet.settings.redis.model_copy(update={"data_memory_bytes": 50_000_000})
+        limited = fleet.settings.model_copy(update={"redis": memory})
         before = (await redis.config_get("maxmemory"))["maxmemory"]
         await redis.config_set("maxmemory", maxmemory)
         try:
-            seen = await snapshot(fleet, memory_bytes={"data": 50_000_000, "control": None})
+            seen = await snapshot(fleet, settings=limited)
         finally:
             await redis.config_set("maxmemory", before)
         assert seen.memory["data"].limit_bytes == limit_bytes

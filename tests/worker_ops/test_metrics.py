@@ -82,7 +82,7 @@ NAMES = {
     *("groupage_step_seconds", "groupage_steps", "groupage_used_tokens", "groupage_wakeups_recreated"),
     *("groupage_worker_errors", "groupage_worker_takes"),
     *("groupage_batches_oldest_age_seconds", "groupage_lane_deadline_seconds"),
-    *("groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
+    *("groupage_lane_room_ratio", "groupage_lane_unbalanced_requests", "groupage_producer_open_requests"),
     *("groupage_producer_cost_usd", "groupage_producer_reply_latency_seconds"),
     "groupage_redis_denials",
     *(

@@ -62,6 +62,12 @@ SLOW: Final = Row(
             ],
         ),
         Panel(
+            unit="percentunit",
+            title="Free quota",
+            about="Where the lane has most of it. 0: its deployments are full, paused or suspect, and more workers would not help.",
+            queries=[Query(_fleet("groupage_lane_room_ratio"), "{{lane}}")],
+        ),
+        Panel(
             unit="short",
             stacked=True,
             title="Where the batches are",

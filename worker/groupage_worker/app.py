@@ -270,11 +270,7 @@ class App:
                 requests=self._requests,
                 is_frozen=self._epochs.is_frozen,
                 clock=self._clock,
-                lanes={name: lane.deadline_s for name, lane in settings.lanes.items()},
-                quotas={name: one.enqueued_tokens for name, one in settings.deployments.items()},
-                margin_ratio=settings.gather.quota_margin_ratio,
-                memory_bytes=settings.redis.memory_bytes,
-                stop_ratio=settings.redis.memory_stop_ratio,
+                settings=settings,
                 regions={
                     name: RegionSnapshot(
                         location=region.location, files_max=files_max(region, has_expiry=has_expiry)

@@ -18,6 +18,7 @@ _LANE_GAUGES = (
     ("waiting_tokens", "How many estimated tokens wait for a batch, in the whole fleet?"),
     ("late_waiting_requests", "How many requests that wait will most likely miss their deadline?"),
     ("late_flying_requests", "How many requests at the service will most likely miss their deadline?"),
+    ("room_ratio", "What share of quota is free where the lane has most of it, and new batches are taken?"),
     ("unbalanced_requests", "How many accepted requests are neither open nor settled?"),
 )
 _DEPLOYMENT_GAUGES = (

@@ -18,6 +18,7 @@ class LaneSnapshot:
         waiting_tokens: Their estimated input tokens.
         oldest_waiting_age_s: Age of the oldest request that waits, seconds; 0 where none waits.
         deadline_s: Deadline of requests that name none, from the settings.
+        room_ratio: Share of quota that is free at the lane's deployment with most of it, of those that take new batches.
         submitted_total: Requests ever accepted.
         settled: Requests ever settled, by status.
         unbalanced_requests: Accepted, but neither open nor settled; anything but 0 is a bug or a loss.
@@ -32,6 +33,7 @@ class LaneSnapshot:
     waiting_tokens: int = 0
     oldest_waiting_age_s: float = 0.0
     deadline_s: float = 0.0
+    room_ratio: float = 0.0
     submitted_total: int = 0
     settled: Mapping[Status, int] = dataclasses.field(default_factory=dict)
     unbalanced_requests: int = 0

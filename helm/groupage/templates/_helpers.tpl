@@ -116,10 +116,9 @@ projected:
     {{- end }}
 {{- end -}}
 
-{{/* Age of the oldest waiting request; 0 while every deployment's quota is nearly full. Figures are the fleet's: maxima. */}}
+{{/* Age of the oldest waiting request, of lanes that have quota for it; 0 for a lane whose deployments are nearly full, paused
+     or suspect, because workers do not make quota. Figures are the fleet's: maxima. */}}
 {{- define "groupage.scalingQuery" -}}
 {{- $in := printf "{namespace=%q}" .Release.Namespace -}}
-{{- $reserved := printf "max by (deployment) (groupage_deployment_reserved_tokens%s)" $in -}}
-{{- $limit := printf "max by (deployment) (groupage_deployment_limit_tokens%s)" $in -}}
-max(groupage_lane_oldest_waiting_age_seconds{{ $in }}) * on () (min({{ $reserved }} / {{ $limit }}) < bool 0.9)
+max(max by (lane) (groupage_lane_oldest_waiting_age_seconds{{ $in }}) * on (lane) (max by (lane) (groupage_lane_room_ratio{{ $in }}) > bool 0.1))
 {{- end -}}

@@ -1,7 +1,7 @@
 """What the whole fleet looks like at one moment, for metrics."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from groupage import keys
@@ -12,6 +12,7 @@ from groupage_worker.labels import OTHER
 from groupage_worker.models import LaneLoad
 from groupage_worker.scheduling.circuit import Admission
 from groupage_worker.serverinfo import Role
+from groupage_worker.settings import LaneSettings, Settings
 from groupage_worker.snapshot import (
     BatchesSnapshot,
     DeploymentSnapshot,
@@ -45,12 +46,8 @@ async def take_snapshot(
     requests: RequestStore,
     is_frozen: bool,
     clock: Clock,
-    lanes: Mapping[str, float],
-    quotas: Mapping[str, int],
-    margin_ratio: float,
+    settings: Settings,
     regions: Mapping[str, RegionSnapshot],
-    memory_bytes: Mapping[Role, int | None],
-    stop_ratio: float,
 ) -> Snapshot:
     """Read counters, reservations and states.
 
@@ -61,40 +58,29 @@ async def take_snapshot(
         requests: On the data server.
         is_frozen: Whether the fleet is.
         clock: For ages.
-        lanes: Lane -> deadline of requests that name none, seconds.
-        quotas: Deployment -> its quota, as set.
-        margin_ratio: Share of a quota that is used.
+        settings: Lanes, quotas and limits that are in force.
         regions: By name, as the settings know them.
-        memory_bytes: Role of a server -> its memory limit as set; None where it is left to the server.
-        stop_ratio: Share of the limit above which no request is accepted.
     """
     now = clock.now_ms()
     servers: dict[Role, RedisClient] = {"data": data, "control": control}
-    states = await batches.deployments(quotas)
     files = await batches.files(regions)
-    reported = {name: await batches.reported(name) for name in quotas}
+    deployments = await _deployments(batches, settings, now)
+    lanes = {
+        name: _lane(
+            await requests.load(name),
+            now,
+            lane=lane,
+            producers=await _producers(data, name),
+            room_ratio=_room_ratio(deployments[one] for one in lane.deployments),
+        )
+        for name, lane in settings.lanes.items()
+    }
+    stop_ratio, memory_bytes = settings.redis.memory_stop_ratio, settings.redis.memory_bytes
     return Snapshot(
         taken_at_ms=now,
         is_frozen=is_frozen,
-        lanes={
-            lane: _lane(
-                await requests.load(lane),
-                now,
-                deadline_s=deadline_s,
-                producers=await _producers(data, lane),
-            )
-            for lane, deadline_s in lanes.items()
-        },
-        deployments={
-            name: _deployment(
-                state,
-                state.known.limit_tokens(quotas[name], margin_ratio, now_ms=now),
-                reported[name],
-                lanes=lanes,
-                now_ms=now,
-            )
-            for name, state in states.items()
-        },
+        lanes=lanes,
+        deployments=deployments,
         regions={name: dataclasses.replace(region, files=files[name]) for name, region in regions.items()},
         memory={
             role: await memory_of(server, memory_bytes[role], stop_ratio=stop_ratio)
@@ -105,12 +91,39 @@ async def take_snapshot(
     )
 
 
+async def _deployments(batches: BatchStore, settings: Settings, now_ms: int) -> dict[str, DeploymentSnapshot]:
+    margin_ratio = settings.gather.quota_margin_ratio
+    states = await batches.deployments(settings.deployments)
+    return {
+        name: _deployment(
+            states[name],
+            states[name].known.limit_tokens(one.enqueued_tokens, margin_ratio, now_ms=now_ms),
+            await batches.reported(name),
+            lanes=settings.lanes,
+            now_ms=now_ms,
+        )
+        for name, one in settings.deployments.items()
+    }
+
+
+def _room_ratio(deployments: Iterable[DeploymentSnapshot]) -> float:
+    """Share of quota that is free where most of it is; what takes no new batch has no room."""
+    return max(
+        (
+            max(0.0, 1 - one.reserved_tokens / one.limit_tokens)
+            for one in deployments
+            if one.limit_tokens and not one.is_paused and not one.is_open_circuit
+        ),
+        default=0.0,
+    )
+
+
 def _deployment(
     state: DeploymentState,
     limit_tokens: int,
     reported: tuple[int | None, int | None],
     *,
-    lanes: Mapping[str, float],
+    lanes: Container[str],
     now_ms: int,
 ) -> DeploymentSnapshot:
     known = state.known
@@ -134,7 +147,9 @@ def _deployment(
     )
 
 
-def _lane(load: LaneLoad, now_ms: int, *, deadline_s: float, producers: Mapping[str, int]) -> LaneSnapshot:
+def _lane(
+    load: LaneLoad, now_ms: int, *, lane: LaneSettings, producers: Mapping[str, int], room_ratio: float
+) -> LaneSnapshot:
     counters = load.counters
     submitted, still_open = counters.get("submitted_total", 0), counters.get("open_requests", 0)
     oldest = min((w.oldest_at_ms for w in load.waiting.values() if w.oldest_at_ms), default=0)
@@ -144,7 +159,8 @@ def _lane(load: LaneLoad, now_ms: int, *, deadline_s: float, producers: Mapping[
         waiting_requests=sum(w.requests for w in load.waiting.values()),
         waiting_tokens=sum(w.tokens for w in load.waiting.values()),
         oldest_waiting_age_s=max(0, now_ms - oldest) / 1000 if oldest else 0.0,
-        deadline_s=deadline_s,
+        deadline_s=lane.deadline_s,
+        room_ratio=room_ratio,
         submitted_total=submitted,
         settled={status: counters.get(f"settled:{status}", 0) for status in Status},
         unbalanced_requests=submitted - still_open - counters.get("settled_total", 0),
