@@ -17,11 +17,13 @@ def workers(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
 
 
 def secrets_of(spec: Manifest, container: Manifest) -> Iterator[str]:
-    """Paths of the secrets that a container finds: each is a projected file."""
+    """Paths of the secrets that a container finds, but for keys of producers, whose names nobody knows."""
     volumes = {one["name"]: one for one in spec["volumes"]}
     for mount in container["volumeMounts"]:
-        for source in volumes[mount["name"]].get("projected", {}).get("sources", []):
-            yield from (f"{mount['mountPath']}/{item['path']}" for item in source["secret"]["items"])
+        volume = volumes[mount["name"]]
+        sources = [source["secret"] for source in volume.get("projected", {}).get("sources", [])]
+        for secret in [*sources, volume.get("secret", {})]:
+            yield from (f"{mount['mountPath']}/{item['path']}" for item in secret.get("items", []))
 
 
 def settings_text(manifests: list[Manifest]) -> str:
