@@ -58,6 +58,7 @@ RULES = [
     ("worker.autoscaling.minReplicas=11", ["worker.autoscaling.minReplicas = 11", "maxReplicas = 10"]),
     ("worker.autoscaling.enabled=true,autoscaling.kind=keda", ["autoscaling.prometheusAddress"]),
     ("heavy.autoscaling.enabled=true", ["heavy.autoscaling.enabled", "heavy.enabled"]),
+    ("prometheusRule.enabled=true", ["prometheusRule.runbookBase is empty", "docs/operations.md"]),
     ("workloadIdentity.enabled=true", ["workloadIdentity.clientId is empty", "UUID"]),
 ]
 

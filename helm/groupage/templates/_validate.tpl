@@ -92,6 +92,9 @@
 {{- $found = append $found (printf "%s.autoscaling.enabled with kind keda needs autoscaling.prometheusAddress, such as http://prometheus.monitoring:9090" $pool) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.prometheusRule.enabled (not $v.prometheusRule.runbookBase) -}}
+{{- $found = append $found "prometheusRule.runbookBase is empty: the address below which people can read docs/operations.md, such as https://git.example.net/groupage/; each alert links its runbook there" -}}
+{{- end -}}
 {{- if and $v.heavy.autoscaling.enabled (not $v.heavy.enabled) -}}
 {{- $found = append $found "heavy.autoscaling.enabled has no effect without heavy.enabled" -}}
 {{- end -}}
