@@ -41,7 +41,7 @@ async def test_requests_linger_for_company(fleet: Fleet) -> None:
 async def test_quota_binds_and_work_flows_on(redis: "Redis[bytes]", clock: ManualClock) -> None:
     """A backlog of several times all quotas is worked off without ever exceeding one of them."""
     async with running_fleet(redis, clock, config=emulator_config(tokens=5_000), tokens=5_000) as fleet:
-        ids = await fleet.submit(1_500, tokens=30)
+        ids = await fleet.submit(400, tokens=110)
         await fleet.run_due()
         reserved = await fleet.batches.deployments(fleet.settings.deployments)
         assert all(4_000 < state.reserved_tokens <= 4_850 for state in reserved.values())
@@ -161,7 +161,7 @@ async def test_rudeness_costs_time_not_requests(fleet: Fleet, rule: Rule) -> Non
 
 async def test_a_region_that_is_off_is_left_alone(fleet: Fleet) -> None:
     """While a region is off its requests go to the others; what was in flight there is delivered afterwards."""
-    ids = await fleet.submit(600, tokens=100)
+    ids = await fleet.submit(200, tokens=300)
     await fleet.run_due()
     for _ in range(10):
         await fleet.advance(5)
@@ -169,7 +169,7 @@ async def test_a_region_that_is_off_is_left_alone(fleet: Fleet) -> None:
     in_flight = [b for b in await fleet.open_batches() if b.deployment == "gpt-westus"]
     assert in_flight
     fleet.emulator.faults.add(Rule(kind="region_off", region="westus", until_s=3_600))
-    ids += await fleet.submit(100, tokens=100)
+    ids += await fleet.submit(40, tokens=300)
     await assert_settled_once(fleet, ids)
 
 

@@ -31,7 +31,7 @@ async def test_reservations_cover_what_the_service_counts(
 ) -> None:
     """Short or long requests: a backlog fills the quota and not one batch is refused for it."""
     async with running_fleet(redis, clock, config=emulator_config(tokens=60_000), tokens=60_000) as fleet:
-        ids = await fleet.submit(600, text="x" * chars, tokens=14 + chars // 4)
+        ids = await fleet.submit(400, text="x" * chars, tokens=14 + chars // 4)
         await fleet.settle_all()
         assert refusals(fleet) == 0
         await assert_settled_once(fleet, ids)
@@ -87,7 +87,7 @@ async def test_quota_that_others_hold_is_found(redis: "Redis[bytes]", clock: Man
         tokens=20_000, regions=("eastus",), phantom_tokens=14_000, profiles={"v1": {"quota_headers": False}}
     )
     async with running_fleet(redis, clock, config=config, tokens=20_000) as fleet:
-        ids = await fleet.submit(500, text="q" * 400, tokens=114)
+        ids = await fleet.submit(300, text="q" * 400, tokens=114)
         await fleet.settle_all(step_s=10.0)
         assert 0 < refusals(fleet) <= created(fleet)
         await assert_settled_once(fleet, ids)
@@ -129,7 +129,7 @@ async def test_quota_that_comes_back_late_is_refused_seldom(
     """Tokens that the service counts for a while after a batch's end look like others': at most one refusal a batch."""
     config = emulator_config(tokens=20_000, regions=("eastus",), release_lag_s=900.0)
     async with running_fleet(redis, clock, config=config, tokens=20_000) as fleet:
-        ids = await fleet.submit(500, text="q" * 400, tokens=114)
+        ids = await fleet.submit(300, text="q" * 400, tokens=114)
         await fleet.settle_all(step_s=10.0)
         assert refusals(fleet) <= created(fleet)
         await assert_settled_once(fleet, ids)
