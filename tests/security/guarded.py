@@ -13,6 +13,8 @@ from groupage_emulator.redis_server import EmbeddedRedis
 
 PRODUCERS = ("shop", "shop1", "mail")
 ADMIN = "admin"
+EVERYBODY = "user default on nopass ~* &* +@all\n"
+"""The line of a user that may do everything, without a password."""
 
 
 class Guarded:
@@ -64,12 +66,13 @@ async def guarded(folder: Path) -> AsyncIterator[Guarded]:
     """A server of its own; the users' file is loaded once it runs, because that file locks out everybody else."""
     path, passwords = folder / "users.acl", folder / "passwords"
     passwords.mkdir()
-    path.write_text("user default on nopass ~* &* +@all\nuser admin on nopass ~* &* +@all\n")
+    admin_line = EVERYBODY.replace("default", ADMIN)
+    path.write_text(EVERYBODY + admin_line)
     with EmbeddedRedis(options={"aclfile": str(path)}) as server:
         admin: Redis[bytes] = connect(server.url.replace("unix://", "unix://admin:any@"))
         try:
             await admin.ping()
-            path.write_text(acl_file(passwords) + "user admin on nopass ~* &* +@all\n")
+            path.write_text(acl_file(passwords) + admin_line)
             await admin.acl_load()
             yield Guarded(server, passwords, admin)
         finally:

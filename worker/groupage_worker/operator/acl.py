@@ -58,16 +58,32 @@ _METRICS: Final = (
     *("client|setinfo", "info", "dbsize", "latency|latest", "slowlog|len"),
     *("hget", "hmget", "hgetall", "hvals", "hlen", "zcard", "zcount", "llen"),
 )
+_REPLICA: Final = ("psync", "replconf")
+_SENTINEL: Final = (
+    *("multi", "exec", "slaveof", "replicaof", "config|rewrite", "client|kill", "script|kill"),
+    *("info", "role", "publish", "subscribe", "failover"),
+)
+"""What Redis' manual grants a Sentinel (redis.io, "ACL rules for Sentinel and Replicas", copies read 2026-11-21), and
+REPLICAOF and FAILOVER, which newer servers use (Valkey 9.0; from a public guide, 2026-11-21)."""
+
+_SENTINELS_CHANNEL: Final = "__sentinel__:hello"
+
+LOUD: Final = """\
+ACL LOAD ends every user that is not in this file, at once and with its connections: add the lines of your
+administrator, and of whoever else logs in, before you load it. `default` is switched off. Before that give every
+server `masteruser replica` and its `masterauth`, and every Sentinel `sentinel auth-user NAME sentinel` and its
+`sentinel auth-pass`: without them replication and failover stop (docs/security.md)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """One user: its name, the commands it may run, the keys it may read and write, and those it may only read."""
+    """One user: its name, commands, the keys it may read and write, those it may only read, and channels."""
 
     name: str
     commands: tuple[str, ...]
     keys: tuple[str, ...] = ()
     read_keys: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
     def rules(self, *, is_70: bool = False) -> list[str]:
         """What stands in the file behind the name and the password."""
@@ -77,6 +93,7 @@ class User:
             *(f"+{one}" for one in commands),
             *(f"~{one}" for one in self.keys),
             *(f"%R~{one}" for one in self.read_keys),
+            *(f"&{one}" for one in self.channels),
         ]
 
     def line(self, password: str, *, is_70: bool = False) -> str:
@@ -103,7 +120,7 @@ def producer_user(name: str) -> User:
 
 
 def staff() -> list[User]:
-    """The fleet's own users."""
+    """The fleet's own users, and those of the servers among themselves."""
     return [
         User(name="worker", commands=_WORKER, keys=("g1:*", "arq:*")),
         User(name="operator", commands=_OPERATOR, keys=("g1:*",)),
@@ -120,6 +137,8 @@ def staff() -> list[User]:
                 "g1:quota:*",
             ),
         ),
+        User(name="replica", commands=_REPLICA),
+        User(name="sentinel", commands=_SENTINEL, channels=(_SENTINELS_CHANNEL,)),
     ]
 
 
@@ -164,5 +183,5 @@ async def acl(args: Namespace) -> int:
         show.as_json([{"user": user.name, "rules": user.rules(is_70=args.redis == "7.0")} for user in users])
     else:
         show.lines(lines)
-    print(f"{len(users)} users; their passwords are in {args.passwords}", file=sys.stderr)
+    print(f"{len(users)} users; their passwords are in {args.passwords}\n{LOUD}", file=sys.stderr)
     return 0

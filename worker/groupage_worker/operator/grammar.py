@@ -217,8 +217,9 @@ class Grammar:
         one = self._add(
             self._places,
             "acl",
-            "Make an ACL file for Redis or Valkey.\nUsers `worker`, `operator`, `metrics` and `producer-NAME`, each with the "
-            "least rights; `default` is switched off.\nChanges no server: put the file where `aclfile` says, then ACL LOAD. "
+            "Make an ACL file for Redis or Valkey.\nUsers `worker`, `operator`, `metrics`, `replica`, `sentinel` and "
+            "`producer-NAME`, each with the least rights; `default` is switched off.\nChanges no server: put the file where "
+            "`aclfile` says, add your administrator's line, then ACL LOAD, which ends\nevery user that is not in the file. "
             "Needs no settings.",
             on_files=acl.acl,
         )
@@ -237,7 +238,7 @@ class Grammar:
             metavar="NAME",
             help="a backend service; repeat it",
         )
-        one.add_argument("--no-staff", action="store_true", help="leave out worker, operator and metrics")
+        one.add_argument("--no-staff", action="store_true", help="leave out all but producers")
         one.add_argument(
             "--redis", choices=("7.0", "7.2"), default="7.2", help="oldest server that reads it; default 7.2"
         )
