@@ -23,11 +23,6 @@ POSITIVE: Final[Schema] = {"type": "integer", "minimum": 1}
 SECONDS: Final[Schema] = {"type": "number", "exclusiveMinimum": 0}
 WORDS: Final[Schema] = {"type": "object", "additionalProperties": TEXT}
 PEERS: Final[Schema] = {"type": "array", "items": {"type": "object", "minProperties": 1}}
-PORTS: Final[Schema] = {
-    "type": "array",
-    "minItems": 1,
-    "items": {"type": "integer", "minimum": 1, "maximum": 65_535},
-}
 QUANTITY: Final[Schema] = {"type": ["string", "number"], "pattern": r"^[0-9.]+([EPTGMk]i?|m)?$"}
 UUID_OR_EMPTY: Final[Schema] = {
     "type": "string",
@@ -51,6 +46,12 @@ def optional(*words: str) -> Schema:
     return {"enum": list(words)}
 
 
+PORT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 65_535}
+PORTS: Final[Schema] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"anyOf": [PORT, closed({"port": PORT, "endPort": PORT}, required=("port", "endPort"))]},
+}
 RESOURCES: Final[Schema] = closed(
     {name: {"type": "object", "additionalProperties": QUANTITY} for name in ("requests", "limits")}
 )

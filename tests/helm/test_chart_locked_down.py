@@ -122,6 +122,18 @@ def test_spans_may_leave_only_where_workers_send_them(values: Path) -> None:
         assert [way.get("to") for way in ways] == ([peers] if is_on else [])
 
 
+@pytest.mark.parametrize("place", ["redis", "azure"])
+def test_ports_may_be_ranges(place: str) -> None:
+    """A range of ports, as a cluster on Azure has them, opens all of them beside the single ones."""
+    ports = f'networkPolicy.{place}.ports=[10000, {{"port": 8500, "endPort": 8599}}]'
+    policies = of_kind(rendered(CHART / "ci" / "values-minimal.yaml", "--set-json", ports), "NetworkPolicy")
+    egress = next(one for one in policies if one["metadata"]["name"] == "groupage-worker")["spec"]["egress"]
+    assert [
+        {"port": 10_000, "protocol": "TCP"},
+        {"port": 8_500, "endPort": 8_599, "protocol": "TCP"},
+    ] in [way["ports"] for way in egress]
+
+
 @VALUES
 def test_a_node_that_is_drained_takes_one_worker_at_a_time(values: Path) -> None:
     """Each pool has a budget of one disrupted pod, unless it is switched off, and its pods spread over nodes and zones."""

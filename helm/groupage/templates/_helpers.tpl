@@ -98,6 +98,13 @@ runAsNonRoot: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* Ports of a NetworkPolicy: numbers, or ranges as {port, endPort}. */}}
+{{- define "groupage.ports" -}}
+{{- range . }}
+- {{ if kindIs "map" . }}{port: {{ int .port }}, endPort: {{ int .endPort }}, protocol: TCP}{{ else }}{port: {{ int . }}, protocol: TCP}{{ end }}
+{{- end }}
+{{- end -}}
+
 {{- define "groupage.secretVolume" -}}
 projected:
   defaultMode: 0440

@@ -27,6 +27,15 @@
 {{- if hasKey $v.config "health" -}}
 {{- $found = append $found "config.health: the chart sets host and port, because the probes need them" -}}
 {{- end -}}
+{{- range $place := list "redis" "azure" "collector" -}}
+{{- range (index $v.networkPolicy $place).ports -}}
+{{- if kindIs "map" . -}}
+{{- if lt (int .endPort) (int .port) -}}
+{{- $found = append $found (printf "networkPolicy.%s.ports: the range from %d to %d is empty; write {port: LOWEST, endPort: HIGHEST}" $place (int .port) (int .endPort)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $found = concat $found (include "groupage.validate.regions" . | fromJsonArray) -}}
 {{- $found = concat $found (include "groupage.validate.work" . | fromJsonArray) -}}
 {{- if $found -}}
