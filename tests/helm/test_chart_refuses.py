@@ -65,6 +65,7 @@ RULES = [
     ("worker.autoscaling.enabled=true,autoscaling.kind=keda", ["autoscaling.prometheusAddress"]),
     ("heavy.autoscaling.enabled=true", ["heavy.autoscaling.enabled", "heavy.enabled"]),
     ("prometheusRule.enabled=true", ["prometheusRule.runbookBase is empty", "docs/operations.md"]),
+    ("serviceAccount.create=false", ["serviceAccount.name is empty", "serviceAccount.create is false"]),
     ("workloadIdentity.enabled=true", ["workloadIdentity.clientId is empty", "UUID"]),
 ]
 

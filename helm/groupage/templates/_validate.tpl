@@ -27,6 +27,9 @@
 {{- if hasKey $v.config "health" -}}
 {{- $found = append $found "config.health: the chart sets host and port, because the probes need them" -}}
 {{- end -}}
+{{- if and (not $v.serviceAccount.create) (not $v.serviceAccount.name) -}}
+{{- $found = append $found "serviceAccount.name is empty: serviceAccount.create is false, so name the existing ServiceAccount of the pods" -}}
+{{- end -}}
 {{- range $place := list "redis" "azure" "collector" -}}
 {{- range (index $v.networkPolicy $place).ports -}}
 {{- if kindIs "map" . -}}
