@@ -34,6 +34,22 @@ def test_defaults_load(tmp_path):
     assert loaded.redis.control == loaded.redis.data
 
 
+@pytest.mark.parametrize(
+    ("given", "control"),
+    [
+        ({}, None),
+        ({"redis.data_memory_bytes": 9}, 9),
+        ({"redis.data_memory_bytes": 9, "redis.control_memory_bytes": 5}, 5),
+        ({"redis.data_memory_bytes": 9, "redis.control_url": "redis://other:1/0"}, None),
+        ({"redis.control_memory_bytes": 5, "redis.control_url": "redis://other:1/0"}, 5),
+    ],
+)
+def test_memory_limits_of_both_servers(tmp_path, given, control):
+    """A control server that is the data server has its limit; one of its own has its own or none."""
+    loaded = load(write(tmp_path, given), {}).redis
+    assert loaded.memory_bytes == {"data": given.get("redis.data_memory_bytes"), "control": control}
+
+
 def test_environment_wins(tmp_path):
     """A value in the environment replaces the file's and leaves its neighbours alone."""
     env = {

@@ -27,7 +27,9 @@ class MemorySettings(Group):
         description="Memory limit of the data server (of a cluster: of each node) where it tells none; else the lower one holds.",
     )
     control_memory_bytes: int | None = Field(
-        None, gt=0, description="The same of a control server of its own."
+        None,
+        gt=0,
+        description="The same of the control server. Default: the data server's, if it is the same one.",
     )
 
 

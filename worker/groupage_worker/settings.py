@@ -77,7 +77,7 @@ class RedisSettings(MemorySettings):
     def memory_bytes(self) -> dict[Literal["data", "control"], int | None]:
         """Role of a server -> its memory limit as set; None where it is left to the server to tell."""
         is_one = self.control_url is None and self.control_url_file is None
-        control = self.data_memory_bytes if is_one else self.control_memory_bytes
+        control = self.control_memory_bytes or (self.data_memory_bytes if is_one else None)
         return {"data": self.data_memory_bytes, "control": control}
 
     def read_data(self) -> str:
