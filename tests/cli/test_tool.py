@@ -242,6 +242,19 @@ async def test_mistakes_are_one_sentence(tool: Tool, words: list[str], part: str
     assert answer.out == ""
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["batch", "\udcff"], ["dead", "drop", "a\udc80", "--yes"], ["batches", "--lane=\udcff"]],
+    ids=ascii,
+)
+async def test_a_stray_byte_is_a_mistake(tool: Tool, words: list[str]) -> None:
+    """An argument that is not UTF-8 is named by its place, before anything is asked of Redis."""
+    answer = await tool(*words)
+    assert answer.status == 2
+    place = next(n for n, word in enumerate(words, 1) if not word.isascii())
+    assert answer.err == f"groupage: argument {place} is not UTF-8 text\n"
+
+
 async def test_settings_that_cannot_work_are_listed(tmp_path: Path) -> None:
     """Wrong settings are told as the worker tells them; nothing is looked at."""
     path = tmp_path / "worker.yaml"

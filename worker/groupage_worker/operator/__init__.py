@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 something outside is in the way, 2 the call must be changed.
     """
-    args = Grammar().parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # stray bytes come as halves of surrogate pairs, which can be neither sent to Redis nor printed
+    stray = next((number for number, word in enumerate(words, 1) if not _is_text(word)), 0)
+    if stray:
+        return _say(f"argument {stray} is not UTF-8 text", EXIT_USAGE)
+    args = Grammar().parser.parse_args(words)
     try:
         return asyncio.run(_run(args))
     except (Mistake, InvalidRequest, UnknownLane, UnknownRequest) as error:
@@ -72,6 +77,14 @@ async def _run(args: argparse.Namespace) -> int:
         return int(await args.on_files(args))
     async with opened(configfile.load(args.config)) as session:
         return int(await args.on_fleet(args, session))
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _say(text: str, exit_status: int) -> int:
