@@ -1,6 +1,8 @@
 # One image for worker, emulator and tools. `make image` lints, builds and runs it.
 #   docker build --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD) -t groupage .
-# The base by digest, for builds that can be repeated: --build-arg BASE=python:3.13-slim@sha256:...
+# The base is a tag that moves, so that each build gets Debian's and Python's latest security fixes; a digest written here
+# would keep yesterday's, and could not be checked where this is developed, which has no registry. Two builds of one commit
+# may differ in what is not locked by hash below. To repeat a build: --build-arg BASE=python:3.13-slim@sha256:...
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
