@@ -34,8 +34,8 @@ async def delivering(fleet: Fleet) -> list[Batch]:
 
 @pytest.mark.parametrize("has_ranges", [True, False])
 async def test_a_slow_download_is_gone_on_with(fleet: Fleet, *, has_ranges: bool) -> None:
-    """At 1 kB/s each run gets further than the one before, until every request has its reply, billed once."""
-    fleet.emulator.faults.add(Rule(kind="slow_body", bytes_per_s=1_000))
+    """At 300 bytes/s each run gets further than the one before, until every request has its reply, billed once."""
+    fleet.emulator.faults.add(Rule(kind="slow_body", bytes_per_s=300))
     if not has_ranges:
         fleet.emulator.faults.add(Rule(kind="no_ranges"))
     ids = await fleet.submit(300, tokens=60, deadline_s=10 * 86_400)

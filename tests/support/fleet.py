@@ -159,7 +159,7 @@ class Fleet:
         await self.emulator.clock.advance(seconds)
 
     async def run_until(
-        self, is_done: Callable[[], Awaitable[bool]], *, step_s: float = 5.0, limit_s: float = 86_400.0
+        self, is_done: Callable[[], Awaitable[bool]], *, step_s: float = 10.0, limit_s: float = 86_400.0
     ) -> float:
         """Run and let time pass until something holds; returns the seconds that took.
 
