@@ -50,12 +50,13 @@ async def test_a_server_that_is_away_is_waited_for(url: str, words: str) -> None
         (ReadOnlyError("x"), "takes no writes now"),
         (ResponseError("NOREPLICAS x"), "takes no writes now"),
         (ResponseError("MISCONF x"), "takes no writes now"),
+        (OutOfMemoryError("x"), "is full"),
         (TimeoutError("x"), "does not answer in time"),
         (ConnectionResetError("x"), "cannot be reached"),
     ],
 )
 def test_what_passes_by_itself_is_waited_for(error: Exception, words: str) -> None:
-    """A failover, a loading server, a full disk: each is waited for, in words of ours."""
+    """A failover, a loading server, a full disk or memory: each is waited for, in words of ours."""
     with pytest.raises(Away) as caught, asking("the control server"):
         raise error
     assert str(caught.value) == f"the control server {words}"
@@ -74,7 +75,6 @@ def of_a_connection(cause: Exception) -> NotConnectedError:
         AuthenticationError("x"),
         NoPermissionError("x"),
         of_a_connection(AuthenticationError("x")),
-        OutOfMemoryError("x"),
         ResponseError("unknown command"),
         RedisClusterException("Cluster mode is not enabled on this node"),
     ],

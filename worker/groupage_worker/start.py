@@ -23,7 +23,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from groupage.faults import is_locked_out
+from groupage.faults import is_locked_out, is_out_of_memory
 from groupage_worker import serverinfo
 from groupage_worker.endings import cancel_all
 from groupage_worker.errors import ConfigurationError
@@ -134,6 +134,8 @@ def _away(error: BaseException) -> str | None:
     if any(is_locked_out(cause) or isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return None
     for cause in causes:
+        if is_out_of_memory(cause):
+            return "is full"
         match cause:
             case BusyLoadingError():
                 return _LOADING
