@@ -104,12 +104,12 @@ async def test_the_one_that_is_left_is_not_convicted_for_the_others(fleet: Fleet
     assert (await fleet.replies())[innocent].status is Status.SUCCEEDED
 
 
-@pytest.mark.parametrize("is_completed", [False, True])
-async def test_a_data_server_that_forgot_everything(fleet: Fleet, is_completed: bool) -> None:
-    """Requests of batches in flight come back from their files, also of those that completed meanwhile."""
+@pytest.mark.parametrize("until", ["submitted", "completed", "delivered"])
+async def test_a_data_server_that_forgot_everything(fleet: Fleet, until: str) -> None:
+    """Requests come back from their files, in flight, completed meanwhile, or delivered to where all is lost."""
     ids = await fleet.submit(6)
-    await reach(fleet, BatchState.SUBMITTED)
-    if is_completed:
+    await reach(fleet, BatchState.SUBMITTED if until != "delivered" else BatchState.CLEANING)
+    if until == "completed":
         for _ in range(200):
             await fleet.advance(30)
     for key in await fleet.redis.keys("*"):

@@ -91,7 +91,7 @@ LEGAL: Final[dict[BatchState, frozenset[BatchState]]] = {
     _S.DELIVERING: frozenset({_S.DELIVERING, _S.CLEANING, _S.ADOPTING}),
     _S.SPLITTING: frozenset({_S.SPLITTING, _S.SEALED, _S.CLEANING, _S.QUARANTINED}),
     _S.REQUEUEING: frozenset({_S.REQUEUEING, _S.CLEANING}),
-    _S.CLEANING: frozenset({_S.CLEANING, _S.CLOSED, _S.DELIVERING}),
+    _S.CLEANING: frozenset({_S.CLEANING, _S.CLOSED, _S.DELIVERING, _S.ADOPTING}),
     _S.QUARANTINED: frozenset({_S.QUARANTINED, _S.CLEANING, _S.REQUEUEING}),
     _S.CLOSED: frozenset(),
 }

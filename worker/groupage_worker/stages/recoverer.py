@@ -20,7 +20,7 @@ from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
 from groupage_worker.stages.naming import Owner, owner_of_batch, owner_of_file
-from groupage_worker.states import BEFORE_SUBMITTED, TERMINAL, BatchState
+from groupage_worker.states import BEFORE_SUBMITTED, TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("recoverer")
 
@@ -123,7 +123,9 @@ class Recoverer:
                 record.epoch != context.epochs.number
                 and len(await context.requests.owed(record.lane, record.id)) < record.lines
             )
-        if not lags or record.state not in BEFORE_SUBMITTED | FLYING:
+        if record.state is BatchState.CLEANING:
+            lags = bool(file) and await self._is_forgotten(record, remote)
+        if not lags or record.state not in BEFORE_SUBMITTED | FLYING | {BatchState.CLEANING}:
             return
         held = await context.batches.begin(record.id)
         if held is None:
@@ -144,6 +146,12 @@ class Recoverer:
                 reason="lagged",
             ),
         )
+
+    async def _is_forgotten(self, record: Batch, remote: RemoteBatch) -> bool:
+        """Whether the data server alone forgot a batch that was delivered: its replies are to be read once more."""
+        if record.remote_id != remote.id or remote.status != RemoteStatus.COMPLETED:
+            return False
+        return not await self._context.requests.has_manifest(record.lane, record.id)
 
     async def _adopt(self, region: str, owner: Owner, remote: RemoteBatch, file: RemoteFile) -> None:
         context = self._context

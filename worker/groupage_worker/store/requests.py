@@ -20,7 +20,6 @@ INBOX_ENTRIES_MAX = 10_000
 """Hints kept for one client; whoever misses some finds its replies by its own sweep."""
 LOOK_PAGE = 200
 """Headers read per look at who still waits."""
-
 PEEK_PRODUCERS = 256
 """Producers looked at for the oldest waiting request; those served next come first."""
 
@@ -47,11 +46,8 @@ class RequestStore:
     async def load(self, lane: str) -> LaneLoad:
         """Counters of a lane and what waits in it."""
         order = list(Priority)
-        heads = await self._peek(
-            self._redis,
-            [keys.ready(lane, p) for p in order],
-            [keys.lane_prefix(lane), PEEK_PRODUCERS, *order],
-        )
+        ready = [keys.ready(lane, p) for p in order]
+        heads = await self._peek(self._redis, ready, [keys.lane_prefix(lane), PEEK_PRODUCERS, *order])
         raw = await self._redis.hgetall(keys.load(lane))
         counters = {k.decode(): int(v) for k, v in raw.items() if v.lstrip(b"-").isdigit()}
         waiting = {
@@ -115,6 +111,10 @@ class RequestStore:
     async def earliest_deadline(self, lane: str, batch: str) -> int:
         """Earliest deadline of what a batch was filled with (Unix ms); 0 if it was never filled."""
         return int(await self._redis.hget(keys.manifest(lane, batch), "#deadline") or 0)
+
+    async def has_manifest(self, lane: str, batch: str) -> bool:
+        """Whether a batch was ever filled in this history."""
+        return bool(await self._redis.exists(keys.manifest(lane, batch)))
 
     async def owed(self, lane: str, batch: str) -> list[bytes]:
         """The custom_ids a batch still owes a reply, sorted."""
