@@ -44,7 +44,7 @@ security: $(READY) ## Bill of materials, secret scan, static security checks
 	.ci/security
 
 chaos-short: $(READY) ## Crash sweep, seeded simulation, storm of real processes: the short form that CI runs
-	$(BIN)/python -m pytest tests/chaos $(ARGS)
+	$(BIN)/python -m pytest -p no:randomly --dist load --maxschedchunk 1 tests/chaos $(ARGS)
 
 upgrade-test: $(READY) ## Processes of an older checkout and of this one together (FROM=revision)
 	$(BIN)/python -m tests.acceptance.upgrade --from $(FROM) $(ARGS)
