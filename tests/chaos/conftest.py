@@ -1,10 +1,10 @@
-"""The long tests first: two processes share them, and the last one to begin must not be the longest."""
+"""The long tests first, those that mostly wait before all: two processes share them, and nothing long may begin last."""
 
 from pathlib import Path
 
 import pytest
 
-LONGEST_FIRST = ("test_simulation", "test_sweep", "test_processes", "test_failover")
+LONGEST_FIRST = ("test_failover", "test_processes", "test_simulation", "test_sweep")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
