@@ -66,7 +66,7 @@ class Campaign:
         self._head = {
             "commit": _commit(),
             "day": dt.datetime.now(dt.UTC).date().isoformat(),
-            "processes": options.processes,
+            "at_once": options.processes,
             "wanted": {
                 name: getattr(options, name) for name in ("kills", "seeds", "travels", "failovers", "double")
             },

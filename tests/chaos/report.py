@@ -101,7 +101,7 @@ def renew(page: Path, figures: Mapping[str, Any]) -> None:
     lines = [
         (
             f"`make chaos` of {figures['day']} at {figures['commit'][:10]}: {figures['seconds'] / 60:.0f} minutes on "
-            f"{figures['processes']} processes (the whole form: {wanted})."
+            f"{figures['at_once']} processes (the whole form: {wanted})."
         ),
         "",
         "| what | how much | failures | rate at most (95 %) |",
