@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +40,25 @@ class Tool:
     async def __call__(self, *words: str, config: bool = True, stdin: str | None = None) -> Answer:
         """Run it to its end; it never shows a traceback."""
         given = ["--config", str(self.config)] if config else []
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "groupage_worker.operator", *words, *given],
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            timeout=50,
-            check=False,
+        return await ended(
+            [sys.executable, "-m", "groupage_worker.operator", *words, *given], stdin=stdin or ""
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Answer(done)
+
+
+async def ended(command: list[str], *, stdin: str = "", env: Mapping[str, str] = os.environ) -> Answer:
+    """Run a command to its end, which shows no traceback."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        input=stdin,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Answer(done)
 
 
 def write_settings(folder: Path, settings: Settings, redis_url: str, **groups: Any) -> Path:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from groupage.testing import announce_lane, open_requests, settle
 from groupage_worker.models import Batch, Move
 from groupage_worker.operator.grammar import Grammar
 from groupage_worker.states import BatchState
-from tests.cli.tool import Answer, Tool, write_settings
+from tests.cli.tool import Answer, Tool, ended, write_settings
 from tests.security.guarded import Guarded, guarded
 from tests.support.clock import ManualClock
 from tests.support.fleet import LANE, Fleet, running_fleet
@@ -176,17 +175,8 @@ async def trial(url: str, folder: Path, timeout_s: float = WITHIN_S) -> Answer:
         "ENDPOINT": "/chat/completions",
         "TIMEOUT_S": str(timeout_s),
     }
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, str(TRIAL)],
-        env=os.environ | {f"TRIAL_{name}": value for name, value in told.items()},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Answer(done)
+    env = os.environ | {f"TRIAL_{name}": value for name, value in told.items()}
+    return await ended([sys.executable, str(TRIAL)], env=env)
 
 
 async def test_the_charts_trial_works_as_the_worker(server: Guarded, tmp_path: Path) -> None:
