@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,9 +11,10 @@ from redis.asyncio import Redis
 from groupage.connect import connect
 from groupage_emulator.redis_server import EmbeddedRedis
 
-pytest.register_assert_rewrite("tests.support")
+pytest.register_assert_rewrite("tests.support", "tests.acceptance.site")
 
-from tests.support.canary import WATCH, leaks_in_logs, watch_logs  # noqa: E402 - rewriting comes first
+from tests.acceptance.site import Site, running_site  # noqa: E402 - rewriting comes first
+from tests.support.canary import WATCH, leaks_in_logs, watch_logs  # noqa: E402 - as above
 from tests.support.clock import ManualClock  # noqa: E402 - as above
 
 # machines are shared and slow at times: laws are about results, not about how long an example takes
@@ -70,3 +72,10 @@ def redis_url(redis: "Redis[bytes]", redis_server: EmbeddedRedis) -> str:
 def clock() -> ManualClock:
     """A clock that stands still until a test moves it."""
     return ManualClock()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    """Redis and an emulated Azure; tests start their workers."""
+    async with running_site(tmp_path) as running:
+        yield running

@@ -1,9 +1,7 @@
 """New settings for a worker process that runs: what can work comes into force, what cannot is refused and shown."""
 
 import signal
-from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ import yaml
 from groupage import keys
 from groupage.connect import connect
 from groupage_emulator.demo.children import Child, wait_for
-from tests.acceptance.site import LANE, WAIT_S, Site, running_site
+from tests.acceptance.site import LANE, WAIT_S, Site
 from tests.cli.tool import Tool
 
 pytestmark = pytest.mark.timeout(150)
@@ -42,13 +40,6 @@ class Settings:
             WAIT_S,
             f"did not say {says}",
         )
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """Redis and an emulated Azure; the test starts the worker."""
-    async with running_site(tmp_path) as running:
-        yield running
 
 
 async def test_a_running_worker_takes_new_settings_and_refuses_bad_ones(site: Site) -> None:

@@ -2,27 +2,18 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
 from groupage.connect import connect
 from groupage_emulator.demo.children import wait_for, wait_until
-from tests.acceptance.site import WAIT_S, Site, running_site
+from tests.acceptance.site import WAIT_S, Site
 
 pytestmark = pytest.mark.timeout(120)
 
 COUNT = 400
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """Redis and an emulated Azure; tests start their workers."""
-    async with running_site(tmp_path) as running:
-        yield running
 
 
 async def test_sigterm_drains_and_loses_nothing(site: Site) -> None:

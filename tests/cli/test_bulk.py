@@ -3,25 +3,17 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 from redis.asyncio import Redis
 
 from groupage import keys
 from groupage.testing import announce_lane, open_requests, settle
 from groupage_emulator.demo.children import wait_until
-from tests.acceptance.site import LANE, WAIT_S, Site, body, running_site
+from tests.acceptance.site import LANE, WAIT_S, Site, body
 from tests.cli.tool import Tool
 
 COUNT = 300
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with running_site(tmp_path) as site:
-        yield site
 
 
 def write(path: Path, count: int) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from tests.integration.test_time_travel import photograph, reach, recover, travel_to
+from tests.integration.test_time_travel import Snapshot, photograph, reach, recover, travel_to
 from tests.support.clock import ManualClock
 from tests.support.fleet import LANE, Fleet, emulator_config, running_fleet
 
@@ -24,6 +24,15 @@ async def restart_of_redis(fleet: Fleet) -> None:
     assert fleet.epochs.is_frozen
 
 
+async def fall_back(fleet: Fleet, past: Snapshot, *, after_s: float) -> None:
+    """Redis is as it was in the past, after workers were alive and time went by."""
+    await fleet.advance(1)
+    await fleet.pipeline.beat()
+    await fleet.advance(after_s)
+    await travel_to(fleet.redis, past)
+    await fleet.pipeline.beat()
+
+
 async def test_a_batch_that_runs_for_hours_does_not_keep_the_fleet_frozen(fleet: Fleet) -> None:
     """A request that expired while Redis was away is missed in its batch for good: that is looked at once."""
     await fleet.submit(5)
@@ -32,11 +41,7 @@ async def test_a_batch_that_runs_for_hours_does_not_keep_the_fleet_frozen(fleet:
     past = await photograph(fleet.redis)
     fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=40_000))
     await reach(fleet, BatchState.SUBMITTED)
-    await fleet.advance(1)
-    await fleet.pipeline.beat()
-    await fleet.advance(120)
-    await travel_to(fleet.redis, past)
-    await fleet.pipeline.beat()
+    await fall_back(fleet, past, after_s=120)
 
     async def goes_on() -> bool:
         return not fleet.epochs.is_frozen
@@ -95,11 +100,7 @@ async def test_the_one_that_is_left_is_not_convicted_for_the_others(fleet: Fleet
     past = await photograph(fleet.redis)
     fleet.emulator.faults.add(Rule(kind="fail", code="invalid_json_line", message="x", times=1))
     await reach(fleet, BatchState.SUBMITTED)
-    await fleet.advance(1)
-    await fleet.pipeline.beat()
-    await fleet.advance(400)
-    await travel_to(fleet.redis, past)
-    await fleet.pipeline.beat()
+    await fall_back(fleet, past, after_s=400)
     await fleet.settle_all()
     assert (await fleet.replies())[innocent].status is Status.SUCCEEDED
 

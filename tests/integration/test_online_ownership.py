@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
-from tests.integration.test_scheduling_deadlines import online_calls, settings_with_online
 from tests.support.clock import ManualClock
-from tests.support.fleet import LANE, Fleet, emulator_config
+from tests.support.fleet import LANE, Fleet
+from tests.support.online import fleet_with_online, online_calls
 
 from groupage import keys
-from groupage_emulator import DeploymentConfig, Emulator, Rule
+from groupage_emulator import Rule
 from groupage_worker.models import Batch
 from groupage_worker.stages.answerer import Answerer
 from groupage_worker.states import BatchState
@@ -19,15 +19,8 @@ REQUESTS = 10
 
 @pytest.fixture
 async def fleet(redis: "Redis[bytes]", clock: ManualClock) -> AsyncIterator[Fleet]:
-    """A fleet on one region that has an online deployment beside its batch one."""
-    config = emulator_config(regions=("eastus",))
-    config.regions[0].deployments.append(DeploymentConfig(name="gpt-online", sku="Standard"))
-    async with Emulator(config) as emulator:
-        clock.set(int(emulator.clock.now() * 1000))
-        running = Fleet(redis, emulator, settings_with_online(emulator), clock)
-        await running.start()
+    async with fleet_with_online(redis, clock) as running:
         yield running
-        await running.stop()
 
 
 async def answering(fleet: Fleet) -> Batch:

@@ -1,60 +1,23 @@
 """The ladder of deadlines: part-full in time, the online deployment where no batch would be, predictions of the rest."""
 
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 from tests.support.clock import ManualClock
-from tests.support.fleet import (
-    LANE,
-    PRODUCER,
-    Fleet,
-    emulator_config,
-    running_fleet,
-    worker_settings,
-)
+from tests.support.fleet import LANE, PRODUCER, Fleet, emulator_config, running_fleet
+from tests.support.online import ONLINE, fleet_with_online, online_calls
 
 from groupage import keys
 from groupage.contract import Priority, Status
-from groupage_emulator import DeploymentConfig, Emulator, Rule, journal
+from groupage_emulator import Rule
 from groupage_worker.states import BatchState
-
-ONLINE = "online-eastus"
-
-
-def settings_with_online(emulator: Emulator, **lane: Any) -> Any:
-    """Settings whose lane names an online deployment in the first region."""
-    settings = worker_settings(emulator, lane={"linger_s": 3_600, "online": ONLINE, **lane})
-    values = settings.model_dump()
-    values["deployments"][ONLINE] = {
-        "kind": "online",
-        "region": "eastus",
-        "model": "gpt-online",
-        "enqueued_tokens": 100_000,
-        "input_usd": 2.0,
-        "output_usd": 8.0,
-    }
-    for name, region in emulator.regions.items():
-        values["regions"][name]["api_key"] = region.key
-    return type(settings).model_validate(values)
 
 
 @pytest.fixture
-async def fleet(redis: "Redis[bytes]", clock: ManualClock) -> Any:
-    """A fleet on one region that has an online deployment beside its batch one."""
-    config = emulator_config(regions=("eastus",))
-    config.regions[0].deployments.append(DeploymentConfig(name="gpt-online", sku="Standard"))
-    async with Emulator(config) as emulator:
-        clock.set(int(emulator.clock.now() * 1000))
-        running = Fleet(redis, emulator, settings_with_online(emulator), clock)
-        await running.start()
+async def fleet(redis: "Redis[bytes]", clock: ManualClock) -> AsyncIterator[Fleet]:
+    async with fleet_with_online(redis, clock) as running:
         yield running
-        await running.stop()
-
-
-def online_calls(fleet: Fleet) -> int:
-    """Billed online answers."""
-    return sum(1 for r in fleet.emulator.journal.records() if isinstance(r, journal.Online))
 
 
 async def test_who_has_time_waits_for_company(fleet: Fleet) -> None:

@@ -127,13 +127,18 @@ async def test_the_operators_tool_works_as_its_user(server: Guarded, fleet: Flee
     assert await server.refusals() == []
 
 
+async def words_of(server: Guarded, user: str, folder: Path) -> list[str]:
+    """What `submit` and `collect` are called with by somebody with this user's URL; the lane is announced."""
+    await announce_lane(server.url("worker"), LANE)
+    (folder / "url").write_text(server.url(user))
+    given = [str(batch_file(folder)), "--producer", "mail", "--lane", LANE]
+    return [*given, "--redis-file", str(folder / "url")]
+
+
 @pytest.mark.parametrize("user", ["worker", "producer-mail"])
 async def test_batch_files_go_in_and_out_as_other_users(server: Guarded, user: str, tmp_path: Path) -> None:
     """`submit` and `collect` need no more than a producer's or a worker's user has."""
-    await announce_lane(server.url("worker"), LANE)
-    (tmp_path / "url").write_text(server.url(user))
-    words = [str(batch_file(tmp_path)), "--producer", "mail", "--lane", LANE]
-    words += ["--redis-file", str(tmp_path / "url")]
+    words = await words_of(server, user, tmp_path)
     tool, out = Tool(tmp_path), tmp_path / "out"
     assert (await tool("submit", *words, "--json", config=False)).data["submitted"] == 3
     collecting = asyncio.create_task(tool("collect", *words, "--output", str(out), config=False))
@@ -146,10 +151,7 @@ async def test_batch_files_go_in_and_out_as_other_users(server: Guarded, user: s
 @pytest.mark.parametrize("user", ["metrics", "producer-shop"])
 async def test_who_may_not_submit_is_told_who_may(server: Guarded, user: str, tmp_path: Path) -> None:
     """Another producer's user, and one that only reads figures, are told in one sentence which user is needed."""
-    await announce_lane(server.url("worker"), LANE)
-    (tmp_path / "url").write_text(server.url(user))
-    words = [str(batch_file(tmp_path)), "--producer", "mail", "--lane", LANE]
-    words += ["--redis-file", str(tmp_path / "url")]
+    words = await words_of(server, user, tmp_path)
     answer = await Tool(tmp_path)("submit", *words, config=False)
     assert answer.status == 1
     assert answer.err.splitlines()[-1] == (

@@ -3,14 +3,11 @@
 import ast
 import pickle
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
-import pytest
-
 from groupage.connect import connect
-from tests.acceptance.site import Site, running_site
+from tests.acceptance.site import Site
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for name in ("producers", "worker", "emulator") for path in (ROOT / name).rglob("*.py")]
@@ -55,12 +52,6 @@ class Bomb:
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return Path.touch, (self._path,)
-
-
-@pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with running_site(tmp_path) as site:
-        yield site
 
 
 async def test_a_pickled_job_runs_nothing(site: Site, tmp_path: Path) -> None:

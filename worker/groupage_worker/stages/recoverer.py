@@ -141,6 +141,9 @@ class Recoverer:
                     "submitted_at_ms": remote.created_at_ms or context.clock.now_ms(),
                     "output_read_bytes": 0,
                     "error_read_bytes": 0,
+                    # what its files were read for belongs to the lost history
+                    "cuts": 0,
+                    "last_error": "",
                 },
                 next_attempt=held.attempt < owner.attempt,
                 reason="lagged",
