@@ -94,6 +94,13 @@ async def test_a_woken_step_runs(process: Process, waker: Waker) -> None:
     assert process.steps.ran == ["batch:a"]
 
 
+async def test_a_step_that_is_due_since_ever_runs(process: Process, waker: Waker) -> None:
+    """A due of 0, as somebody may write by hand for "now", wakes a step up: arq takes a score of 0 for none."""
+    process.start()
+    await waker.wake("batch:a", False, 0)
+    assert await asyncio.wait_for(process.steps.started.get(), 10) == "batch:a"
+
+
 async def test_renewals_are_told(process: Process) -> None:
     """A worker tells at once that it takes steps, and again with each renewal of its lease, several times a lease."""
     process.start()

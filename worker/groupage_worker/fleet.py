@@ -40,6 +40,9 @@ WAKE_TTL_MS = 10 * 86_400_000
 LATE_MS = 2_000
 """A step overdue by more than this is looked at by the watchdog."""
 
+SCORE_MIN = 1
+"""arq 0.28 takes a score of 0 for none, and never runs the job: `start_jobs` asks `not score` (2026-11-21)."""
+
 SKEW_MS_MIN = 20
 """A smaller difference between the machine's clock and ours is the time it takes to read both."""
 
@@ -87,7 +90,7 @@ class Waker:
             skew_ms = 0
         async with self._redis.pipeline(transaction=False) as pipe:
             for step, due_ms in due:
-                at_ms = due_ms + skew_ms
+                at_ms = max(SCORE_MIN, due_ms + skew_ms)
                 job_id = _job_id(step, heavy=heavy)
                 call = serialize_job(FUNCTION, (step,), {}, None, at_ms, serializer=dumps)
                 pipe.set(job_key_prefix + job_id, call, px=WAKE_TTL_MS, nx=True)
