@@ -2,7 +2,8 @@
 
 Runs sweeps, simulations, storms, failovers and mutations on so many processes at once, in small jobs of all kinds
 mixed, and after each job writes what was run and found so far: `--out` for machines, the figures of
-docs/reliability.md for people. `--minutes` bounds it: then it says how much of the whole was run, and no more.
+docs/reliability.md for people. `--minutes` bounds it: then it says how much of the whole was run, and no more; the
+next run goes on with the jobs that `--out` does not name, unless it is told to begin `--anew`. A job that failed is run again.
 Zero failures in N runs bound their rate at 3/N with 95 % confidence (rule of three).
 """
 
@@ -45,7 +46,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2, help="how many jobs at once")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after so many")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("chaos.json"))
+    parser.add_argument("--out", type=Path, default=Path("docs/chaos.json"), help="the figures so far")
+    parser.add_argument("--anew", action="store_true", help="forget the figures so far")
     parser.add_argument("--docs", type=Path, help="the page whose figures to renew, docs/reliability.md")
     options = parser.parse_args()
     campaign = Campaign(options)
@@ -56,30 +58,36 @@ def main() -> int:
 
 
 class Campaign:
-    """What was run so far."""
+    """What was run so far, by this run and by those that it goes on with.
+
+    Attributes:
+        failures: How many this run found.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._started = time.monotonic()
         self._lock = threading.Lock()
-        self._parts: list[tuple[str, dict[str, Any]]] = []
-        self._head = {
+        self.failures = 0
+        self._figures: dict[str, Any] = report.nothing()
+        if options.out.exists() and not options.anew:
+            self._figures |= json.loads(options.out.read_text())
+        self._figures["wanted"] = {
+            name: getattr(options, name) for name in ("kills", "seeds", "travels", "failovers", "double")
+        }
+        self._done = frozenset(self._figures["done"])
+        self._run = {
             "commit": _commit(),
             "day": dt.datetime.now(dt.UTC).date().isoformat(),
             "at_once": options.processes,
-            "wanted": {
-                name: getattr(options, name) for name in ("kills", "seeds", "travels", "failovers", "double")
-            },
+            "seconds": 0,
+            "jobs": 0,
         }
-
-    @property
-    def failures(self) -> int:
-        """Failures of all kinds."""
-        return sum(len(part["failures"]) for _, part in self._parts)
+        self._figures["runs"].append(self._run)
 
     def run(self, job: list[str]) -> None:
         """Run one job in a process of its own, and write down what is known then."""
-        if time.monotonic() - self._started > self._options.minutes * 60:
+        if " ".join(job) in self._done or time.monotonic() - self._started > self._options.minutes * 60:
             return
         kind, *arguments = job
         module = "simulation" if kind == "travels" else kind
@@ -94,13 +102,27 @@ class Campaign:
         except (IndexError, ValueError):
             found = {"failures": [f"{job} broke off: {done.stderr[-1_000:]}"]}
         with self._lock:
-            self._parts.append((kind, found))
-            seconds = round(time.monotonic() - self._started)
-            figures = {**self._head, "seconds": seconds, **report.summed(self._parts)}
-            self._options.out.write_text(json.dumps(figures, indent=2) + "\n")
-            if self._options.docs:
-                report.renew(self._options.docs, figures)
-        print(f"{seconds} s {' '.join(job)}: {len(found['failures'])} failures", flush=True)
+            self._note(kind, job, found)
+
+    def _note(self, kind: str, job: list[str], found: dict[str, Any]) -> None:
+        figures, name, wrong = self._figures, " ".join(job), found["failures"]
+        self._run["seconds"] = round(time.monotonic() - self._started)
+        self._run["jobs"] += 1
+        self.failures += len(wrong)
+        if wrong:
+            # what else it did is not counted: it is run again
+            figures["failed"][name] = wrong
+        else:
+            figures["mended"] += bool(figures["failed"].pop(name, None))
+            figures["done"].append(name)
+            report.add(figures, kind, found)
+        self._options.out.write_text(json.dumps(figures, indent=1) + "\n")
+        if self._options.docs:
+            report.renew(self._options.docs, figures)
+        print(
+            f"{self._run['seconds']} s {name}: {len(wrong)} failures",
+            flush=True,
+        )
 
 
 def jobs(options: argparse.Namespace) -> dict[str, list[list[str]]]:

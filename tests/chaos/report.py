@@ -1,7 +1,7 @@
 """Figures of the long form: added up over all jobs, and as the section of docs/reliability.md."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +9,25 @@ KINDS = ("sweep", "simulation", "travels", "processes", "failover")
 _SECTION = re.compile(r"(<!-- figures -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
-def summed(parts: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Kind -> figures: counts are added, percentiles and maxima are the worst of all parts."""
-    found: dict[str, Any] = {}
-    for kind in KINDS:
-        total: dict[str, Any] = {"jobs": 0, "failures": []}
-        for _, part in (one for one in parts if one[0] == kind):
-            total["jobs"] += 1
-            for name, value in part.items():
-                if isinstance(value, list):
-                    total.setdefault(name, []).extend(value)
-                elif isinstance(value, dict):
-                    _merge(total.setdefault(name, {}), value)
-                elif isinstance(value, int | float):
-                    total[name] = round(total.get(name, 0) + value, 1)
-        found[kind] = total
-    return found
+def nothing() -> dict[str, Any]:
+    """The figures before the first job.
+
+    `runs` of `make chaos`, jobs `done` without a failure, those that `failed` with what went wrong, how many of those passed
+    later (`mended`), and what the jobs that passed did, kind by kind.
+    """
+    kinds: dict[str, Any] = {kind: {"jobs": 0} for kind in KINDS}
+    return {"runs": [], "done": [], "failed": {}, "mended": 0, **kinds}
+
+
+def add(figures: dict[str, Any], kind: str, part: Mapping[str, Any]) -> None:
+    """Add what one job did to its kind: counts are added, of percentiles and maxima the worst is kept."""
+    total: dict[str, Any] = figures[kind]
+    total["jobs"] += 1
+    for name, value in part.items():
+        if isinstance(value, dict):
+            _merge(total.setdefault(name, {}), value)
+        elif isinstance(value, int | float):
+            total[name] = round(total.get(name, 0) + value, 1)
 
 
 def _merge(into: dict[str, Any], value: Mapping[str, Any]) -> None:
@@ -51,13 +54,11 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
     table = [
         (
             "crash sweep",
-            sweep,
             sweep.get("crashes", 0),
             f"{sweep.get('crashes', 0):,} crashes, {sweep.get('double_crashes', 0):,} of them during a recovery",
         ),
         (
             "simulation",
-            sim,
             sim.get("seeds", 0),
             (
                 f"{sim.get('seeds', 0):,} seeds, {sim.get('calls', 0):,} I/O calls, {sim.get('counts', {}).get('kills', 0):,} kills, "
@@ -66,26 +67,27 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
         ),
         (
             "time travel",
-            travels,
             travels.get("seeds", 0),
             f"{travels.get('seeds', 0):,} seeds, Redis fell back {back:,} times",
         ),
         (
             "real processes",
-            storm,
             kills,
             f"{kills:,} SIGKILLs, {redis:,} of Redis, {storm.get('requests', 0):,} requests",
         ),
         (
             "failover",
-            failover,
             failover.get("runs", 0),
             f"{failover.get('runs', 0):,} by a Sentinel, {failover.get('lost_writes', 0):,} acknowledged requests lost and asked for again",
         ),
     ]
+    failed = {
+        kind: sum(len(wrong) for job, wrong in figures["failed"].items() if job.split()[0] == kind)
+        for kind in KINDS
+    }
     return [
-        (name, said, len(part["failures"]), bound(runs, len(part["failures"])))
-        for name, part, runs, said in table
+        (name, said, failed[kind], bound(runs, failed[kind]))
+        for kind, (name, runs, said) in zip(KINDS, table, strict=True)
     ]
 
 
@@ -98,16 +100,23 @@ def renew(page: Path, figures: Mapping[str, Any]) -> None:
         return f"p50 {times.get('p50')} s, p99 {times.get('p99')} s, longest {times.get('max')} s of {times.get('n')}"
 
     wanted = ", ".join(f"{name} {n:,}" for name, n in figures["wanted"].items())
-    lines = [
-        (
-            f"`make chaos` of {figures['day']} at {figures['commit'][:10]}: {figures['seconds'] / 60:.0f} minutes on "
-            f"{figures['at_once']} processes (the whole form: {wanted})."
+    runs = figures["runs"]
+    head = [
+        f"`make chaos`, {len(runs)} run{'s' * (len(runs) > 1)} that went on with each other (the whole form: {wanted}):",
+        "",
+        *(
+            f"- {run['day']} at {run['commit'][:10]}: {run['seconds'] / 60:.0f} minutes on {run['at_once']} processes, {run['jobs']} jobs"
+            for run in runs
         ),
+    ]
+    lines = [
+        *head,
         "",
         "| what | how much | failures | rate at most (95 %) |",
         "| --- | --- | --- | --- |",
         *(f"| {name} | {said} | {failed} | {at_most} |" for name, said, failed, at_most in rows(figures)),
         "",
+        f"- jobs that failed once and passed after a mend: {figures['mended']}",
         f"- a step whose worker was killed runs again: {worst('reruns_s')} (worst of each storm)",
         f"- first step after Redis is back: {worst('redis_back_s')}",
         f"- SIGTERM to the end of the process: {worst('exits_s')}",
