@@ -29,8 +29,8 @@ from groupage_worker.states import BatchState
 
 BATCHES = 2_000
 POLL_S = 60.0
-WARM_S = 90.0
-"""Every step has run once by then."""
+WARM_S = 150.0
+"""Every batch was asked for itself once by then, and is followed by the list."""
 WINDOW_S = 120.0
 """Two polls and one sweep of the region."""
 FOREVER_S = 1e8

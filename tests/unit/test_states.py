@@ -31,11 +31,20 @@ def test_terminal_statuses_are_the_services() -> None:
 
 def test_records_of_newer_releases_are_readable() -> None:
     """Unknown fields are ignored, missing ones have their defaults, a lost core field is an error."""
-    record = {"lane": "l", "deployment": "d", "state": "sealed", "fence": "7", "lines": "3", "new_field": "x"}
+    record = {
+        b"lane": b"l",
+        b"deployment": b"d",
+        b"state": b"sealed",
+        b"fence": b"7",
+        b"lines": b"3",
+        b"new": b"x",
+    }
     batch = Batch.from_record("b", record)
     assert (batch.fence, batch.lines, batch.attempt, batch.reservation) == (7, 3, 1, "b:1")
     with pytest.raises(KeyError):
-        Batch.from_record("b", {"lane": "l"})
+        Batch.from_record("b", {b"lane": b"l"})
+    with pytest.raises(ValueError, match="a newer one"):
+        Batch.from_record("b", record | {b"state": b"a newer one"})
 
 
 def test_batch_ids_sort_by_time() -> None:

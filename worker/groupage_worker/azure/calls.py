@@ -19,6 +19,7 @@ from groupage_worker.azure.multipart import MultipartFile
 from groupage_worker.azure.pace import BYTES_PER_S_MIN, Pace
 from groupage_worker.azure.records import Recording
 from groupage_worker.azure.resume import is_past_end, known_bytes, range_of
+from groupage_worker.azure.tls import tls_context
 from groupage_worker.azure.wire import UnreadableError
 from groupage_worker.clock import Clock
 from groupage_worker.errors import Rejected, Transient
@@ -82,7 +83,7 @@ class Caller:
     ) -> None:
         self._dialect, self._credential, self._http = dialect, credential, http
         self._clock, self._recording, self._sleep = clock, recording, sleep
-        tls = httpx.create_ssl_context(trust_env=http.trust_env)
+        tls = tls_context(trust_env=http.trust_env)
 
         def client(kept_connections: int) -> httpx.AsyncClient:
             return httpx.AsyncClient(

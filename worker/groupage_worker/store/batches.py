@@ -133,8 +133,7 @@ class BatchStore:
         flat = await self._begin(self._redis, [keys.batch(batch)], [self._clock.now_ms(), DEATH_MS])
         if not flat:
             return None
-        record = {k.decode(): v.decode() for k, v in zip(flat[::2], flat[1::2], strict=True)}
-        return Batch.from_record(batch, record)
+        return Batch.from_record(batch, dict(zip(flat[::2], flat[1::2], strict=True)))
 
     async def read(self, batch: str) -> Batch | None:
         """Look at a record without taking its fence; None if there is none, or one that only a newer release reads."""

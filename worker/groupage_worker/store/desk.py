@@ -59,7 +59,7 @@ class Desk:
                 answers = await pipe.execute()
             for name, record in zip(page, answers, strict=True):
                 with contextlib.suppress(KeyError, ValueError):
-                    yield Batch.from_record(name, {k.decode(): v.decode() for k, v in record.items()})
+                    yield Batch.from_record(name, record)
 
     async def closed_batches(self, *, most: int) -> list[Batch]:
         """Records of closed batches that are still kept, newest first. Scans the control server."""
