@@ -1,17 +1,22 @@
 """After a loss of Redis: what is adopted is whole, is paid once, and the freeze ends."""
 
-import dataclasses
-from typing import Any
-
 import pytest
 from redis.asyncio import Redis
-from tests.integration.test_time_travel import Snapshot, photograph, reach, recover, travel_to
+from tests.integration.test_time_travel import (
+    Snapshot,
+    assert_answered_once,
+    photograph,
+    reach,
+    recover,
+    travel_to,
+)
 from tests.support.clock import ManualClock
-from tests.support.fleet import LANE, Fleet, emulator_config, running_fleet
+from tests.support.fleet import LANE, Fleet
 
 from groupage import keys
 from groupage.contract import Status
-from groupage_emulator import Rule, Span, Timing, journal
+from groupage_emulator import Rule
+from groupage_worker.errors import FenceLost
 from groupage_worker.models import Move
 from groupage_worker.states import BatchState
 from groupage_worker.store import Epochs
@@ -47,6 +52,51 @@ async def test_a_batch_that_runs_for_hours_does_not_keep_the_fleet_frozen(fleet:
         return not fleet.epochs.is_frozen
 
     assert await fleet.run_until(goes_on, step_s=10.0) < 300
+
+
+@pytest.mark.parametrize("is_noticed", [False, True])
+async def test_a_batch_that_was_sent_is_not_closed_as_empty(fleet: Fleet, *, is_noticed: bool) -> None:
+    """Redis falls back to where a worker had died before its claim: the batch that the service has is found and kept."""
+    ids = await fleet.submit(5)
+    await fleet.advance(6)
+    await fleet.pipeline.run(f"gather:{LANE}", heavy=False)
+    await fleet.pipeline.beat()
+    (batch,) = await fleet.open_batches()
+    for _ in ("opens its manifest", "claims"):
+        held = await fleet.batches.begin(batch.id)
+        assert held
+        past = await photograph(fleet.redis)
+        await fleet.batches.commit(held, await fleet.pipeline._stages[BatchState.CLAIMING](held))
+    await reach(fleet, BatchState.SUBMITTED)
+    # it is done and paid meanwhile
+    await fleet.advance(6_000)
+    await fleet.pipeline.beat()
+    await travel_to(fleet.redis, past)
+    if is_noticed:
+        await fleet.pipeline.beat()
+    await fleet.pipeline.run(batch.step, heavy=True)
+    await fleet.pipeline.beat()
+    await assert_answered_once(fleet, ids)
+
+
+async def test_a_fence_of_the_lost_history_is_not_given_out_again(fleet: Fleet) -> None:
+    """A step that went on while Redis fell back cannot commit beside the step that took its place there."""
+    ids = await fleet.submit(3)
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    past = await photograph(fleet.redis)
+    before = await fleet.batches.begin(batch.id)
+    await fleet.advance(1)
+    await fleet.pipeline.beat()
+    await travel_to(fleet.redis, past)
+    today = await fleet.batches.begin(batch.id)
+    assert before
+    assert today
+    with pytest.raises(FenceLost):
+        await fleet.batches.commit(before, Move(state=BatchState.DELIVERING))
+    await fleet.batches.commit(today, Move(state=BatchState.SUBMITTED))
+    await recover(fleet)
+    await assert_answered_once(fleet, ids)
 
 
 async def test_an_adopted_batch_holds_what_the_service_holds(fleet: Fleet) -> None:
@@ -146,56 +196,6 @@ async def test_an_old_copy_of_a_file_is_not_paid_again(fleet: Fleet) -> None:
         await fleet.advance(300)
         await fleet.run_due()
     assert fleet.emulator.journal.summary().billed_twice() == {}
-
-
-@pytest.mark.parametrize("code", ["token_limit_exceeded", "internalFailure"])
-@pytest.mark.parametrize("lag_s", [0, 90])
-async def test_an_earlier_attempt_of_the_same_file_is_no_answer(
-    redis: "Redis[bytes]", clock: ManualClock, code: str, lag_s: int
-) -> None:
-    """Attempt 2 reuses the file of attempt 1, which failed, and gets no answer: only its own batch counts as found."""
-    timing = Timing(
-        file_pending=Span(fixed=2),
-        validating=Span(fixed=10),
-        in_progress=Span(fixed=20),
-        finalizing=Span(fixed=5),
-        cancelling=Span(fixed=5),
-    )
-    config = emulator_config(regions=("eastus",), timing=timing)
-    async with running_fleet(redis, clock, config=config) as fleet:
-        faults = fleet.emulator.faults
-        faults.add(Rule(kind="fail", code=code, message="x", times=1))
-        faults.add(Rule(kind="reset", operation="create", when="after", nth=[2]))
-        if lag_s:
-            faults.add(Rule(kind="list_lag", seconds=lag_s, nth=[2]))
-        await fleet.submit(5)
-        await fleet.settle_all(step_s=2.0)
-        records: list[Any] = list(fleet.emulator.journal.records())
-        assert len([r for r in records if isinstance(r, journal.Create)]) == 2
-        assert fleet.emulator.journal.summary().billed_twice() == {}
-
-
-async def test_what_was_seen_of_an_attempt_ends_with_it(fleet: Fleet) -> None:
-    """The next attempt of a batch that was cancelled can be cancelled as well, and its clock starts anew."""
-    await fleet.submit(3)
-    await reach(fleet, BatchState.SUBMITTED)
-    (batch,) = await fleet.open_batches()
-    held = await fleet.batches.begin(batch.id)
-    assert held
-    now = fleet.clock.now_ms()
-    seen: dict[str, str | int] = {
-        "cancelled_at_ms": now,
-        "status_at_ms": now,
-        "run_at_ms": now,
-        "done_lines": 2,
-    }
-    held = await fleet.batches.commit(held, Move(state=BatchState.SUBMITTED, fields=seen))
-    held = dataclasses.replace(held, fence=(await fleet.batches.begin(batch.id) or held).fence)
-    await fleet.batches.commit(held, Move(state=BatchState.SEALED, next_attempt=True))
-    after = await fleet.batches.read(batch.id)
-    assert after
-    assert (after.attempt, after.cancelled_at_ms, after.status_at_ms) == (2, 0, 0)
-    assert (after.run_at_ms, after.done_lines) == (0, 0)
 
 
 async def test_a_status_call_without_a_batch_makes_no_manifest(fleet: Fleet) -> None:

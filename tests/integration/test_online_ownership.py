@@ -71,3 +71,14 @@ async def test_nothing_is_asked_while_redis_is_in_doubt(fleet: Fleet) -> None:
     await fleet.pipeline.run(batch.step, heavy=True)
     assert online_calls(fleet) == REQUESTS
     assert {reply.error.code for reply in (await fleet.replies()).values() if reply.error} == {"unclear"}
+
+
+async def test_who_died_after_the_last_answer_is_followed_by_one_who_closes(fleet: Fleet) -> None:
+    """A step that settled everything and did not commit is run again: there is nothing to ask, and the batch ends."""
+    batch = await answering(fleet)
+    begun = await fleet.batches.begin(batch.id)
+    assert begun
+    await Answerer(fleet.context).step(begun)
+    assert online_calls(fleet) == REQUESTS
+    await fleet.close_all()
+    assert online_calls(fleet) == REQUESTS

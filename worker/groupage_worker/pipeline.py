@@ -68,7 +68,7 @@ class Pipeline:
         self._bookkeeper = Bookkeeper(context)
         self._recoverer = Recoverer(context)
         self._stages: Mapping[BatchState, Step] = {
-            BatchState.CLAIMING: self._gatherer.step,
+            BatchState.CLAIMING: self._claim_step,
             BatchState.ANSWERING: Answerer(context).step,
             BatchState.SEALED: submitter.seal_step,
             BatchState.UPLOADING: submitter.upload_step,
@@ -169,6 +169,19 @@ class Pipeline:
         if move:
             log.error("pipeline.cut_short", batch=batch.id, state=batch.state.value, runs=batch.deaths)
             self._context.metrics.worker_error(batch.state.value, poison.CODE)
+        return move
+
+    async def _claim_step(self, batch: Batch) -> Move:
+        """One step of the gatherer. What it found nothing for may have been sent in a history that Redis lost.
+
+        A record that is closed is looked at by nobody; one that is sealed is resolved before it comes to anything.
+        """
+        move = await self._gatherer.step(batch)
+        if move.state is BatchState.CLOSED:
+            epochs = self._context.epochs
+            await epochs.beat()
+            if batch.epoch != epochs.number:
+                return Move(state=BatchState.SEALED, reason="earlier_epoch")
         return move
 
     def _is_known(self, batch: Batch) -> bool:

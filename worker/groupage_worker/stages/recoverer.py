@@ -127,28 +127,31 @@ class Recoverer:
             lags = bool(file) and await self._is_forgotten(record, remote)
         if not lags or record.state not in BEFORE_SUBMITTED | FLYING | {BatchState.CLEANING}:
             return
-        held = await context.batches.begin(record.id)
-        if held is None:
-            return
+        await self._catch_up(record, remote, owner)
+
+    async def _catch_up(self, record: Batch, remote: RemoteBatch, owner: Owner) -> None:
+        """Bring a record to the attempt that the service has, one at a time as they were made."""
+        context = self._context
         log.warning("recoverer.record_lagged", batch=record.id, state=record.state.value, remote=remote.id)
-        await context.batches.commit(
-            held,
-            Move(
-                state=BatchState.ADOPTING,
-                fields={
-                    "remote_id": remote.id,
-                    "input_file_id": remote.input_file_id or "",
-                    "submitted_at_ms": remote.created_at_ms or context.clock.now_ms(),
-                    "output_read_bytes": 0,
-                    "error_read_bytes": 0,
-                    # what its files were read for belongs to the lost history
-                    "cuts": 0,
-                    "last_error": "",
-                },
-                next_attempt=held.attempt < owner.attempt,
-                reason="lagged",
-            ),
-        )
+        fields: dict[str, str | int] = {
+            "remote_id": remote.id,
+            "input_file_id": remote.input_file_id or "",
+            "submitted_at_ms": remote.created_at_ms or context.clock.now_ms(),
+            "output_read_bytes": 0,
+            "error_read_bytes": 0,
+            # what its files were read for belongs to the lost history
+            "cuts": 0,
+            "last_error": "",
+        }
+        states = {record.state}
+        while held := await context.batches.begin(record.id):
+            if held.state not in states:
+                return
+            is_behind = held.attempt < owner.attempt
+            move = Move(state=BatchState.ADOPTING, fields=fields, next_attempt=is_behind, reason="lagged")
+            if (await context.batches.commit(held, move)).attempt >= owner.attempt:
+                return
+            states = {BatchState.ADOPTING}
 
     async def _is_forgotten(self, record: Batch, remote: RemoteBatch) -> bool:
         """Whether the data server alone forgot a batch that was delivered: its replies are to be read once more."""
