@@ -89,7 +89,7 @@ class App:
         is_one = redis.data.get_secret_value() == redis.control.get_secret_value()
         servers: list[RedisClient] = [self._control] if is_one else [self._control, self._data]
         self._epochs = Epochs(servers, clock=self._clock)
-        self._is_full: bool | None = None
+        self._is_full = False
         self._context = self._make_context()
         self._stop = asyncio.Event()
 
@@ -255,7 +255,8 @@ class App:
         for lane in self._context.settings.lanes:
             if is_full:
                 await self._admission.refuse(lane, "redis_memory")
-            elif self._is_full is not False:
+            else:
+                # whoever closed it may be dead: each worker opens what it finds room for
                 await self._admission.welcome(lane)
         self._is_full = is_full
 
