@@ -65,6 +65,9 @@ class Replied(Note, frozen=True):
     value_hash: str = ""
 
 
+Violations = Iterator[str]
+"""What a rule of the judge finds wrong, a line each."""
+
 AnyNote = Asked | Acked | Refused | Cancelling | Replied
 
 _decoder = msgspec.json.Decoder(AnyNote)
@@ -145,6 +148,10 @@ class Rules:
         canary: Text that stands in every prompt and may stand in no log.
         duplicates_allowed: Whether lists hid batches for longer than the settle window.
         cluster: The fleet's.
+        online: Lane -> (region, model) of its online deployment.
+        deaths: How many processes died that may have waited for answers of an online deployment.
+        keeps_files: Whether the remote files of all the time that Redis may have lost are there: then nothing of it is
+            billed again.
     """
 
     lanes: Mapping[str, frozenset[tuple[str, str]]]
@@ -157,6 +164,9 @@ class Rules:
     canary: str = ""
     duplicates_allowed: bool = False
     cluster: str = "test"
+    online: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    deaths: int = 0
+    keeps_files: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,12 +21,13 @@ from redis.asyncio import Redis
 from groupage import keys
 from groupage.connect import connect, disconnect
 from groupage_emulator import Emulator
+from groupage_worker.stages.announcer import announce_lanes
 from tests.chaos import profiles
 from tests.chaos.history import Diary, read_diary
 from tests.chaos.points import Point, acting, install
 from tests.chaos.rig import ChaosProducer
 from tests.support.clock import ManualClock
-from tests.support.fleet import Fleet, worker_settings
+from tests.support.fleet import Fleet
 
 IDLE_S = 5.0
 """Virtual seconds to move on where nothing is scheduled."""
@@ -40,11 +41,16 @@ SWEEPS_S = 700.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Where a life takes place; the folder holds everything of one run."""
+    """Where a life takes place; the folder holds everything of one run.
+
+    Attributes:
+        is_forgetful: Whether Redis lost writes since the life before: then nothing that it acknowledged is certain.
+    """
 
     redis_url: str
     folder: Path
     profile: str
+    is_forgetful: bool = False
     ready: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -149,13 +155,15 @@ async def _live(world: World, actor: Counter, *, to_rest: bool) -> None:
     redis, own = connect(world.redis_url), connect(world.redis_url)
     world.spool.mkdir(exist_ok=True)
     clock = ManualClock(int(await remote.now_s() * 1000))
-    groups = profiles.SETTINGS | {"gather": profiles.SETTINGS["gather"] | {"spool_dir": str(world.spool)}}
-    settings = worker_settings(remote, tokens=profiles.TOKENS, **groups)  # type: ignore[arg-type] # has `regions`
+    profile = profiles.PROFILES[world.profile]()
+    settings = profile.settings(remote, str(world.spool))
     fleet = Fleet(redis, remote, settings, clock)  # type: ignore[arg-type] # has `clock`
     life = _Life(world, fleet, own)
     try:
+        if not to_rest:
+            await profile.prepare(fleet)
         with acting(actor):
-            await fleet.start()
+            await life.start()
             await life.submit()
         await life.work(actor)
         if to_rest:
@@ -171,19 +179,35 @@ class _Life:
     """Drives one fleet through one profile; looks at Redis over a connection that is not watched."""
 
     def __init__(self, world: World, fleet: Fleet, own: "Redis[bytes]") -> None:
-        self._plans = profiles.PROFILES[world.profile]().plans
-        self._fleet, self._own = fleet, own
+        self._what = profiles.PROFILES[world.profile]()
+        self._plans = self._what.plans
+        self._fleet, self._own, self._is_forgetful = fleet, own, world.is_forgetful
         self._producer = ChaosProducer(fleet.redis, fleet.clock, Diary(world.diary), read_diary(world.diary))
+
+    async def start(self) -> None:
+        """Look at every region, and go on only then, unless it may take its time."""
+        if not self._is_forgetful:
+            await self._fleet.start()
+            return
+        await announce_lanes(self._fleet.context)
+        await self._fleet.pipeline.beat()
 
     async def submit(self) -> None:
         """Ask everything that was not acknowledged, take back what is to be taken back."""
+        if self._is_forgetful:
+            self._producer.forget_acks()
         for plan in self._plans:
+            if f"{plan.producer}:{plan.id}" in self._producer.replied:
+                continue
             await self._producer.submit(plan)
             if plan.cancel:
                 await self._producer.cancel(plan)
 
     async def work(self, actor: Counter) -> None:
-        """Run what is due and let time pass, until every reply was read and every batch is closed."""
+        """Run what is due and let time pass, until every reply was read and every batch is closed.
+
+        A life whose writes will be lost ends with its replies: its files must outlive it.
+        """
         fleet = self._fleet
         end = fleet.clock.monotonic_s() + LIFE_S
         while True:
@@ -192,7 +216,8 @@ class _Life:
                 if f"{plan.producer}:{plan.id}" not in self._producer.replied:
                     await self._producer.read_reply(plan)
             pending = await self._batches_due()
-            if not pending and len(self._producer.replied) == len(self._plans):
+            is_closed = not pending or (self._what.forgets and not self._is_forgetful)
+            if is_closed and len(self._producer.replied) == len(self._plans):
                 return
             now = fleet.clock.now_ms()
             if fleet.clock.monotonic_s() > end:

@@ -20,9 +20,8 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 import urllib.request
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,15 @@ from groupage_emulator import journal
 from groupage_emulator.redis_server import EmbeddedRedis
 from tests.chaos import aof, profiles
 from tests.chaos.checker import check
+from tests.chaos.forks import ALARM_S, ProcessError, finish, fork
 from tests.chaos.history import Bounds, History, Usage, read_diary, take_dump
 from tests.chaos.life import RemoteEmulator, World, load, run_life, serve_emulator
 from tests.chaos.rig import rules_of
-from tests.support.fleet import worker_settings
-
-ALARM_S = 60
-"""No process of a run takes longer in real time."""
 
 PHASES = ("before", "sent", "after")
+
+TOTAL_LOSSES = 0.3
+"""Share of the losses in which Redis forgets the whole run."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -49,6 +48,7 @@ class Figures:
 
     Attributes:
         points: Of one life without a crash.
+        records: What the service noted of that life, by kind.
         spool_left: Runs after which a spool file of the process that died was left on disk.
     """
 
@@ -58,6 +58,7 @@ class Figures:
     crashes: int = 0
     double_crashes: int = 0
     spool_left: int = 0
+    records: dict[str, int] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     failures: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
@@ -68,36 +69,6 @@ class Run:
 
     die_at: int | None
     again_at: int | None = None
-
-
-class ProcessError(Exception):
-    """A process of a run ended in a way that nobody asked for."""
-
-
-def fork(act: Callable[[], None], log: Path) -> int:
-    """Run something in a forked process; its exit status is 0, or 1 after an exception."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        signal.alarm(ALARM_S)
-        sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        act()
-        status = 0
-    except BaseException:  # noqa: BLE001 - a forked process must not return into its parent's code
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def finish(pid: int) -> int:
-    """Wait for a process; its exit status, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class Sweep:
@@ -114,6 +85,7 @@ class Sweep:
         strict_spool: bool,
     ) -> None:
         self._profile, self._server, self._folder, self._phases = profile, server, folder, phases
+        self._what = profiles.PROFILES[profile]()
         self._aof, self._strict_spool = data_dir, strict_spool
         self._client = redis.Redis.from_url(server.url)
         self.figures = Figures(profile=profile)
@@ -158,10 +130,10 @@ class Sweep:
         os.close(write_fd)
         try:
             world = dataclasses.replace(bare, ready=self._ready(read_fd, folder))
-            self._live(world, run)
+            self._live(world, run, offset)
             with urllib.request.urlopen(f"{world.ready['control_url']}/_control/journal") as flushed:
                 flushed.read()
-            return check(self._history(world, offset))
+            return check(self._history(world, run, offset))
         finally:
             os.close(read_fd)
             os.kill(service, signal.SIGKILL)
@@ -179,16 +151,17 @@ class Sweep:
         found: dict[str, Any] = json.loads(data)
         return found
 
-    def _live(self, world: World, run: Run) -> None:
+    def _live(self, world: World, run: Run, offset: int) -> None:
         """The life, which may die, and the recovery, which may die as well."""
         deaths = [run.die_at, run.again_at, None]
         log = world.folder / "life.log"
         for number, die_at in enumerate(deaths):
             if number == 1 and die_at is None:
                 continue
+            is_forgetful = number > 0 and self._what.forgets
             life = functools.partial(
                 run_life,
-                world,
+                dataclasses.replace(world, is_forgetful=is_forgetful),
                 die_at=die_at,
                 phases=self._phases,
                 to_rest=number > 0,
@@ -198,15 +171,40 @@ class Sweep:
             allowed = {0} if die_at is None else {0, -signal.SIGKILL}
             if status not in allowed:
                 raise ProcessError(f"status {status}: {log.read_text()[-1500:]}")
+            if number == 0 and self._what.forgets and die_at is not None:
+                self._forget(die_at, offset)
 
-    def _history(self, world: World, offset: int) -> History:
-        settings = worker_settings(RemoteEmulator(world.ready), tokens=profiles.TOKENS, **profiles.SETTINGS)  # type: ignore[arg-type] # has `regions`
+    def _forget(self, die_at: int, offset: int) -> None:
+        """Take off the end of what Redis wrote in this run: for one crash always the same part, now and then all."""
+        rng = random.Random(die_at)
+        path = aof.aof_path(self._aof)
+        self._client.connection_pool.disconnect()
+        self._server.kill()
+        kept = 0.0 if rng.random() < TOTAL_LOSSES else rng.random()
+        os.truncate(path, offset + int(kept * (path.stat().st_size - offset)))
+        self._server.start()
+
+    def _history(self, world: World, run: Run, offset: int) -> History:
+        profile = self._what
+        settings = profile.settings(RemoteEmulator(world.ready), str(world.spool))
         left = sum(file.stat().st_size for file in world.spool.rglob("*") if file.is_file())
         self.figures.spool_left += left > 0
+        is_forgetful = profile.forgets and run.die_at is not None
+        service = list(journal.read(world.journal))
+        if run.die_at is None:
+            self.figures.records = dict(Counter(type(record).__name__.lower() for record in service))
+        rules = rules_of(
+            settings,
+            honest_tokens=not is_forgetful,
+            online=profile.online,
+            deaths=sum(1 for at in (run.die_at, run.again_at) if at is not None),
+            forgetful=is_forgetful,
+            keeps_files=is_forgetful,
+        )
         return History(
-            rules=rules_of(settings, honest_tokens=True),
+            rules=rules,
             notes=read_diary(world.diary),
-            service=list(journal.read(world.journal)),
+            service=service,
             dump=take_dump(self._client),
             writes=aof.Replay().run(aof.read_units(aof.aof_path(self._aof), offset)),
             logs={"life.log": (world.folder / "life.log").read_bytes()},
