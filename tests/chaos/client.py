@@ -5,6 +5,7 @@ acknowledged or answered it asks again, under the same ids. SIGTERM: no new requ
 """
 
 import asyncio
+import contextlib
 import random
 import signal
 import sys
@@ -98,7 +99,10 @@ class Client:
         self._diary.write(Acked(**ids))
         if random.Random(request).random() < 0.02:
             self._diary.write(Cancelling(**ids))
-            return await self._producer.cancel(ticket)
+            with contextlib.suppress(UnknownRequest):
+                return await self._producer.cancel(ticket)
+            # Redis forgot it between the two calls: it is asked for once more, and waited for
+            await self._producer.submit(body, id=request, deadline_s=DEADLINE_S)
         return await self._producer.reply(ticket)
 
 

@@ -1,16 +1,16 @@
 """Chaos with real processes: `python -m tests.chaos.processes --kills 200`.
 
 Workers are killed two or three times a second, and now and then stopped for longer than a lease, drained, cut off from
-Redis, or left without Redis at all, while producers go on asking and the service misbehaves. At the end everything
-has to come to rest, and the judge reads what was left behind.
+Redis, or left without Redis at all, while producers go on asking and the service misbehaves. Every other time that Redis
+is killed the end of its log is cut off as well: it comes back as it was a moment before. At the end everything has to
+come to rest, and the judge reads what was left behind.
 """
 
 import argparse
 import asyncio
 import contextlib
-import dataclasses
-import functools
 import json
+import os
 import random
 import signal
 import sys
@@ -23,15 +23,16 @@ from typing import Any
 
 import redis as blocking_redis
 
-from groupage import keys
 from groupage_emulator import Rule, journal
 from groupage_emulator.demo.children import Child, wait_for
 from groupage_worker.settings import Settings
 from tests.chaos import aof
+from tests.chaos.calm import LOOK_S, Calm
 from tests.chaos.checker import check
 from tests.chaos.history import Bounds, History, Usage, merged, take_dump
 from tests.chaos.rig import rules_of
-from tests.chaos.storm import WAIT_S, Process, Site, running_site
+from tests.chaos.storm import WAIT_S, Site, running_site
+from tests.chaos.toll import Figures
 
 WORKERS = 4
 PRODUCERS = {"shop": 8.0, "mail": 4.0, "crm": 2.0}
@@ -40,12 +41,14 @@ PRODUCERS = {"shop": 8.0, "mail": 4.0, "crm": 2.0}
 PACE_S = 0.3
 """Mean time between two misfortunes."""
 
-LOOK_S = 0.05
+KILLS_PER_OUTAGE = 10
+"""After so many kills Redis is killed as well."""
+
+CUTS_BYTES = (100, 10_000, 100_000)
+"""At most so much of the log is cut off: from half a command to the last second or two."""
+
 STOP_S = 8.0
 """A stop that outlives the default lease of 6 s."""
-
-EXIT_S = 20.0
-"""What the issue allows between SIGTERM and the end of a process."""
 
 BOUNDS = Bounds(rss_bytes=300_000_000, open_files=200, spool_bytes=0)
 
@@ -68,34 +71,6 @@ FAULTS = [
 ]
 
 
-@dataclasses.dataclass(kw_only=True)
-class Figures:
-    """What a storm did, and how long it took the fleet to get over it; times in seconds."""
-
-    kills: int = 0
-    counts: Counter[str] = dataclasses.field(default_factory=Counter)
-    requests: int = 0
-    reruns_s: list[float] = dataclasses.field(default_factory=list)
-    redis_back_s: list[float] = dataclasses.field(default_factory=list)
-    exits_s: list[float] = dataclasses.field(default_factory=list)
-    settled_after_s: float = 0.0
-    seconds: float = 0.0
-    failures: list[str] = dataclasses.field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """The figures with the longest times and percentiles in place of lists."""
-        found = dict(vars(self))
-        for name in ("reruns_s", "redis_back_s", "exits_s"):
-            times = sorted(found[name])
-            found[name] = {
-                "n": len(times),
-                "p50": round(times[len(times) // 2], 2) if times else None,
-                "p99": round(times[min(len(times) - 1, int(len(times) * 0.99))], 2) if times else None,
-                "max": round(times[-1], 2) if times else None,
-            }
-        return found
-
-
 class Storm:
     """Misfortunes on one site, drawn from a seed."""
 
@@ -106,6 +81,7 @@ class Storm:
         self._usage: list[Usage] = []
         self._outage = asyncio.Lock()
         self.figures = Figures()
+        self._calm = Calm(site, self._producers, self.figures)
 
     async def run(self) -> Figures:
         """Storm, then calm, then the judge."""
@@ -118,7 +94,6 @@ class Storm:
             (0.02, self._stop_one),
             (0.02, self._drain_one),
             (0.03, self._break_line),
-            (0.015, self._lose_redis),
             (0.05, self._misbehave),
             (0.015, self._kill_producer),
         ]
@@ -127,18 +102,24 @@ class Storm:
             await asyncio.sleep(self._rng.expovariate(1 / PACE_S))
             for chance, act in misfortunes:
                 if self._rng.random() < chance:
-                    task = asyncio.create_task(act())
-                    self._beside.add(task)
-                    task.add_done_callback(self._beside.discard)
+                    self._beside_this(act())
+            if self.figures.kills % KILLS_PER_OUTAGE == KILLS_PER_OUTAGE // 2:
+                self._beside_this(self._lose_redis())
             await self._kill_one()
             while len(self._site.alive()) < WORKERS:
                 await self._site.start_worker()
             if self.figures.kills % 10 == 0:
                 self._usage += self._site.usage()
         await asyncio.gather(*self._beside)
-        await self._calm()
+        await self._calm.come_to_rest()
         self.figures.seconds = round(time.monotonic() - started, 1)
         return self.figures
+
+    def _beside_this(self, act: Coroutine[Any, Any, None]) -> None:
+        """Let something happen while the storm goes on."""
+        task = asyncio.create_task(act)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def _kill_one(self) -> None:
         running = [process for process in self._site.alive() if not process.is_stopped]
@@ -154,19 +135,19 @@ class Storm:
         self.figures.kills += 1
         await victim.ended.wait()
         if begun:
-            task = asyncio.create_task(self._watch_rerun(begun))
-            self._beside.add(task)
-            task.add_done_callback(self._beside.discard)
+            self._beside_this(self._watch_rerun(begun))
 
     async def _watch_rerun(self, begun: dict[str, tuple[int, int]]) -> None:
         """How long until each step that was running is done, or begun anew."""
-        started = time.monotonic()
+        started, outages = time.monotonic(), self.figures.counts["redis_kills"]
         while begun and time.monotonic() - started < WAIT_S:
             await asyncio.sleep(LOOK_S)  # looking is all that can be done from outside
             try:
                 now = await self._site.fences()
             except (blocking_redis.RedisError, OSError):
                 return  # Redis went away meanwhile: that is another figure
+            if self.figures.counts["redis_kills"] > outages:
+                return
             for name, at in list(begun.items()):
                 if now.get(name, (-1, 0)) != at:
                     del begun[name]
@@ -193,28 +174,7 @@ class Storm:
             one for one in self._site.alive() if not one.is_stopped and b"app.ready" in one.log.read_bytes()
         ]
         if running:
-            await self._drain(self._rng.choice(running))
-
-    async def _drain(self, victim: Process) -> None:
-        victim.is_stopped = True  # nobody else shall touch it meanwhile
-        self.figures.counts["drains"] += 1
-        started = time.monotonic()
-        victim.signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(EXIT_S):
-                await victim.ended.wait()
-        except TimeoutError:
-            self.figures.failures.append(
-                f"SIGTERM: still running after {EXIT_S} s; its log ends: {victim.log.read_text()[-300:]}"
-            )
-            victim.signal(signal.SIGKILL)
-            await victim.ended.wait()
-            return
-        self.figures.exits_s.append(time.monotonic() - started)
-        if victim.status != 0:
-            self.figures.failures.append(
-                f"SIGTERM: exit status {victim.status}: {victim.log.read_text()[-600:]}"
-            )
+            await self._calm.drain(self._rng.choice(running))
 
     async def _break_line(self) -> None:
         proxy = self._site.proxy
@@ -234,9 +194,12 @@ class Storm:
         if self._outage.locked():
             return
         async with self._outage:
-            self.figures.counts["redis_kills"] += 1
+            counts = self.figures.counts
+            counts["redis_kills"] += 1
             self._site.server.kill()
-            await asyncio.sleep(self._rng.uniform(0.1, 2.0))
+            if counts["redis_kills"] % 2 == 0 and self._cut_log():
+                counts["redis_cuts"] += 1
+            await asyncio.sleep(self._rng.uniform(0.1, 1.0))
             # on this thread: the server is bound to the thread that starts it, and it starts in milliseconds
             self._site.server.start()
             started = time.monotonic()
@@ -247,6 +210,14 @@ class Storm:
                     return
                 await asyncio.sleep(LOOK_S)
             self.figures.redis_back_s.append(time.monotonic() - started)
+
+    def _cut_log(self) -> bool:
+        """Take off the last bytes that Redis wrote, as a loss of power does; whether anything is gone."""
+        path = aof.aof_path(self._site.folder / "redis")
+        size = path.stat().st_size
+        cut = int(self._rng.choice(CUTS_BYTES) * self._rng.random())
+        os.truncate(path, max(0, size - cut))
+        return cut > 0
 
     async def _misbehave(self) -> None:
         self.figures.counts["faults"] += 1
@@ -263,57 +234,6 @@ class Storm:
         async with self._outage:  # a producer that finds no Redis at its start gives up, as it should
             self._producers[name] = await self._site.start_producer(name, PRODUCERS[name])
 
-    async def _calm(self) -> None:
-        """No misfortune any more: every request gets its reply, every batch ends."""
-        site, started = self._site, time.monotonic()
-        site.proxy.heal()
-        site.emulator.faults.remove()
-        for child in self._producers.values():
-            child.signal(signal.SIGTERM)
-        for child in self._producers.values():
-            try:
-                await wait_for(child, functools.partial(_ended_well, child), 2 * WAIT_S, "got no reply")
-            except Exception as error:  # noqa: BLE001 - the judge shall still see the rest
-                self.figures.failures.append(f"I11 {error}")
-        await self._until_no_batches()
-        await self._until_swept()
-        self.figures.settled_after_s = round(time.monotonic() - started, 1)
-        for victim in list(site.alive()):
-            await self._drain(victim)
-
-    async def _until_no_batches(self) -> None:
-        started = time.monotonic()
-        while left := await self._site.fences():
-            if time.monotonic() - started > WAIT_S:
-                records = {
-                    name: {
-                        key.decode(): value.decode("utf-8", "replace")
-                        for key, value in (await self._site.redis.hgetall(keys.batch(name))).items()
-                    }
-                    for name in left
-                }
-                self.figures.failures.append(f"I11 batches are left after {WAIT_S} s: {records}")
-                return
-            await asyncio.sleep(LOOK_S)
-
-    async def _until_swept(self) -> None:
-        """The janitor's turn, again and again: what it finds younger than the grace time is for its next one.
-
-        Nobody waits for its two minutes here. What is left after a minute of turns is for the judge.
-        """
-        site, started = self._site, time.monotonic()
-        turns = [f"sweep:{region}" for region in site.emulator.regions]
-        while True:
-            await site.redis.zadd(keys.DUE_LIGHT, dict.fromkeys(turns, 0))
-            while any([await site.redis.zscore(keys.DUE_LIGHT, turn) == 0 for turn in turns]):
-                if time.monotonic() - started > WAIT_S:
-                    self.figures.failures.append(f"I11 a sweep was due for {WAIT_S} s and did not run")
-                    return
-                await asyncio.sleep(LOOK_S)
-            left = site.emulator.journal.summary()
-            if time.monotonic() - started > WAIT_S or not (left.open_files or left.open_batches):
-                return
-
     def history(self) -> History:
         """What was left behind."""
         site = self._site
@@ -322,7 +242,8 @@ class Storm:
         notes = merged(sorted(site.folder.glob("diary-*.jsonl")))
         self.figures.requests = sum(1 for _ in {note.name for note in notes})
         return History(
-            rules=rules_of(settings),
+            # an older history forgot what was acknowledged since; whoever lives asks again
+            rules=rules_of(settings, forgetful=self.figures.counts["redis_cuts"] > 0),
             notes=notes,
             service=list(site.emulator.journal.records()),
             dump=take_dump(client),
@@ -331,10 +252,6 @@ class Storm:
             usage=self._usage,
             bounds=BOUNDS,
         )
-
-
-def _ended_well(child: Child) -> bool:
-    return child.exit_status() == 0
 
 
 async def run_storm(seed: int, kills: int) -> Figures:

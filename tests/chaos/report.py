@@ -49,7 +49,7 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
     """What, how much, failures, bound; one row a kind."""
     sweep, sim, travels, storm, failover = (figures[kind] for kind in KINDS)
     kills = storm.get("kills", 0)
-    redis = storm.get("counts", {}).get("redis_kills", 0)
+    redis, cuts = (storm.get("counts", {}).get(name, 0) for name in ("redis_kills", "redis_cuts"))
     back = travels.get("counts", {}).get("travels", 0)
     table = [
         (
@@ -73,7 +73,7 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str, int, str]]:
         (
             "real processes",
             kills,
-            f"{kills:,} SIGKILLs, {redis:,} of Redis, {storm.get('requests', 0):,} requests",
+            f"{kills:,} SIGKILLs, {redis:,} of Redis, whose log then lost its end {cuts:,} times, {storm.get('requests', 0):,} requests",
         ),
         (
             "failover",
