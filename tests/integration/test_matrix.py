@@ -1,7 +1,6 @@
 """Rows of the fault matrix (docs/reliability.md) that no other test holds: the service, its files and its batches."""
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -19,11 +18,9 @@ from tests.support.fleet import (
 from tests.support.requests import submit
 
 from groupage.contract import Status
-from groupage_emulator import DeploymentConfig, Emulator, Limits, RegionConfig, Rule, digest, digest_of_reply
+from groupage_emulator import DeploymentConfig, Emulator, Limits, RegionConfig, Rule
 from groupage_emulator.config import Config
-from groupage_worker.errors import WorkerError
-from groupage_worker.models import Batch, Debt, Move
-from groupage_worker.stages.naming import metadata_of
+from groupage_worker.models import Batch, Debt
 from groupage_worker.states import BatchState
 
 HOUR_S = 3_600.0
@@ -150,99 +147,6 @@ async def test_clocks_may_differ(redis: "Redis[bytes]", clock: ManualClock, offs
         await fleet.stop()
 
 
-async def test_a_second_post_by_somebody_else_is_cancelled(fleet: Fleet) -> None:
-    """A proxy that repeats our create makes a second batch; the sweep ends it before it is worked on."""
-    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=2 * HOUR_S, nth=[2]))
-    ids = await fleet.submit(4)
-    (batch,) = await until(fleet, BatchState.SUBMITTED)
-    client = fleet.context.client(batch)
-    again = await client.create_batch(
-        input_file_id=batch.input_file_id,
-        endpoint=fleet.context.lane(batch).endpoint,
-        metadata=metadata_of("test", batch),
-        expires_after_s=None,
-    )
-    assert again.id != batch.remote_id
-    await assert_settled_once(fleet, ids)
-    assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
-
-
-async def test_a_later_attempt_of_a_lost_history_is_ended(fleet: Fleet) -> None:
-    """A remote batch of an attempt that today's record never made is cancelled once that record is closed."""
-    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=9 * HOUR_S, nth=[2]))
-    ids = await fleet.submit(4)
-    (batch,) = await until(fleet, BatchState.SUBMITTED)
-    await fleet.context.client(batch).create_batch(
-        input_file_id=batch.input_file_id,
-        endpoint=fleet.context.lane(batch).endpoint,
-        metadata=metadata_of("test", dataclasses.replace(batch, attempt=2)),
-        expires_after_s=None,
-    )
-    await fleet.settle_all()
-    await fleet.close_all()
-    await let_pass(fleet, HOUR_S, step_s=120)
-    await assert_settled_once(fleet, ids)
-    assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
-
-
-async def test_batches_of_another_fleet_are_left_alone(fleet: Fleet) -> None:
-    """Two fleets that share a resource never cancel, adopt or clean up after one another."""
-    ids = await fleet.submit(4)
-    (batch,) = await until(fleet, BatchState.SUBMITTED)
-    client = fleet.context.client(batch)
-    foreign = await client.create_batch(
-        input_file_id=batch.input_file_id,
-        endpoint=fleet.context.lane(batch).endpoint,
-        metadata=metadata_of("other", batch),
-        expires_after_s=None,
-    )
-    await fleet.settle_all()
-    await let_pass(fleet, 2 * HOUR_S, step_s=120)
-    end = await client.get_batch(foreign.id)
-    assert (end.raw_status, {r.status for r in (await fleet.replies()).values()}) == (
-        "completed",
-        {Status.SUCCEEDED},
-    )
-    assert end.output_file_id
-    assert (await client.get_file(end.output_file_id)).id == end.output_file_id
-    assert set(await fleet.replies()) == set(ids)
-
-
-async def test_a_create_that_slept_is_not_posted_late(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that slept between intent and POST lets go; the next step creates, and only one batch exists."""
-    creates, commit, slept = tried(fleet, "create"), fleet.batches.commit, []
-
-    async def commit_and_sleep(batch: Batch, move: Move) -> Batch:
-        done = await commit(batch, move)
-        if move.state is BatchState.CREATING and not slept:
-            slept.append(creates())
-            fleet.clock.advance(60)
-        return done
-
-    monkeypatch.setattr(fleet.batches, "commit", commit_and_sleep)
-    ids = await fleet.submit(5)
-    await assert_settled_once(fleet, ids)
-    assert (slept, creates()) == ([0], 1)
-
-
-async def test_a_create_behind_the_fence_fails(fleet: Fleet) -> None:
-    """Once its input file is deleted, a stale owner's create makes no batch that is worked on."""
-    fleet.emulator.faults.add(Rule(kind="http_status", operation="create", status=429, until_s=300))
-    ids = await fleet.submit(3)
-    (batch,) = await until(fleet, BatchState.UPLOADED)
-    client = fleet.context.client(batch)
-    await client.delete_file(batch.input_file_id)
-    fleet.emulator.faults.remove()
-    with pytest.raises(WorkerError):
-        await client.create_batch(
-            input_file_id=batch.input_file_id,
-            endpoint=fleet.context.lane(batch).endpoint,
-            metadata=metadata_of("test", batch),
-            expires_after_s=None,
-        )
-    await assert_settled_once(fleet, ids)
-
-
 async def test_a_lost_deployment_moves_its_requests(redis: "Redis[bytes]", clock: ManualClock) -> None:
     """Requests of a deployment that does not exist at the service any more are answered by the others."""
     there, gone = DeploymentConfig(name="gpt-batch"), DeploymentConfig(name="renamed")
@@ -267,75 +171,6 @@ async def test_the_cap_on_files_is_waited_for(redis: "Redis[bytes]", clock: Manu
         ids = await fleet.submit(90, tokens=60, deadline_s=10 * 86_400)
         await fleet.settle_all(step_s=60, limit_s=5 * 86_400)
         await assert_settled_once(fleet, ids)
-
-
-@pytest.mark.parametrize("state", ["validating", "in_progress", "finalizing"])
-async def test_a_batch_stuck_for_good_is_ended(redis: "Redis[bytes]", clock: ManualClock, state: str) -> None:
-    """A batch that does not go on is cancelled after its limit, and every request is answered."""
-    async with running_fleet(redis, clock, track=IMPATIENT) as fleet:
-        fleet.emulator.faults.add(Rule(kind="stuck", state=state, times=1))
-        ids = await fleet.submit(5)
-        await fleet.settle_all(step_s=120)
-        replies = await fleet.replies()
-        assert {i: r.status for i, r in replies.items()} == dict.fromkeys(ids, Status.SUCCEEDED)
-        assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
-
-
-async def test_a_cancel_that_loses_its_race_is_no_loss(redis: "Redis[bytes]", clock: ManualClock) -> None:
-    """A batch that ends completed although it was cancelled is delivered by its files, and billed once."""
-    async with running_fleet(redis, clock, track=IMPATIENT) as fleet:
-        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", times=1))
-        fleet.emulator.faults.add(Rule(kind="cancel_race", times=1))
-        await assert_settled_once(fleet, await fleet.submit(5))
-        assert fleet.emulator.journal.summary().faults["cancel_race"] == 1
-
-
-async def test_a_batch_of_failures_has_no_output_file(fleet: Fleet) -> None:
-    """When the service refuses every line, the error file alone gives every request its reply."""
-    fleet.emulator.faults.add(Rule(kind="lines_status", status=400, fraction=1.0, times=1))
-    ids = await fleet.submit(10)
-    await assert_settled_once(fleet, ids, failed=frozenset(ids))
-
-
-async def test_a_line_of_another_batch_is_not_delivered(fleet: Fleet) -> None:
-    """A result that names a request of another batch is counted; the request gets its own answer."""
-    await fleet.submit(2)
-    (first,) = await until(fleet, BatchState.SUBMITTED)
-    fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=600, times=1))
-    (other,) = await fleet.submit(1, text="mine")
-    await until(fleet, BatchState.SUBMITTED, batches=2)
-    body = f'{{"custom_id":"{PRODUCER}:{other}","response":{{"status_code":200,"body":{{"x":1}}}},"error":null}}\n'
-    fleet.emulator.faults.add(Rule(kind="http_status", operation="content", status=200, body=body, times=1))
-    await fleet.settle_all()
-    reply = (await fleet.replies())[other]
-    wanted = digest({"messages": [{"role": "user", "content": f"mine {other}"}]})
-    assert (reply.batch != first.id, digest_of_reply(reply.body)) == (True, wanted)
-
-
-async def test_a_death_in_mid_delivery_changes_no_reply(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A delivery that dies between two pages goes on where it was: no reply twice, none changed, none lost."""
-    ids = await fleet.submit(600, tokens=10)
-    settle, pages = fleet.requests.settle, []
-
-    async def settle_and_die(lane: str, batch: str | None, *rest: object, **options: object) -> object:
-        if batch and len(pages) == 1:
-            pages.append(2)
-            raise DiedError
-        done = await settle(lane, batch, *rest, **options)  # type: ignore[arg-type]
-        if batch:
-            pages.append(1)
-        return done
-
-    monkeypatch.setattr(fleet.requests, "settle", settle_and_die)
-    with pytest.raises(DiedError):
-        await fleet.settle_all()
-    early = await fleet.replies()
-    assert 0 < len(early) < len(ids)
-    await assert_settled_once(fleet, ids)
-    late = await fleet.replies()
-    assert {name: late[name] for name in early} == early
 
 
 async def test_tokens_that_are_freed_late_are_waited_for(redis: "Redis[bytes]", clock: ManualClock) -> None:

@@ -1,0 +1,110 @@
+"""Rows of the fault matrix about creates: a second one, a late one, one of another history or fleet."""
+
+import dataclasses
+
+import pytest
+from tests.integration.test_matrix import HOUR_S, let_pass, tried, until
+from tests.support.fleet import (
+    Fleet,
+    assert_settled_once,
+)
+
+from groupage.contract import Status
+from groupage_emulator import Rule
+from groupage_worker.errors import WorkerError
+from groupage_worker.models import Batch, Move
+from groupage_worker.stages.naming import metadata_of
+from groupage_worker.states import BatchState
+
+
+async def test_a_second_post_by_somebody_else_is_cancelled(fleet: Fleet) -> None:
+    """A proxy that repeats our create makes a second batch; the sweep ends it before it is worked on."""
+    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=2 * HOUR_S, nth=[2]))
+    ids = await fleet.submit(4)
+    (batch,) = await until(fleet, BatchState.SUBMITTED)
+    client = fleet.context.client(batch)
+    again = await client.create_batch(
+        input_file_id=batch.input_file_id,
+        endpoint=fleet.context.lane(batch).endpoint,
+        metadata=metadata_of("test", batch),
+        expires_after_s=None,
+    )
+    assert again.id != batch.remote_id
+    await assert_settled_once(fleet, ids)
+    assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
+
+
+async def test_a_later_attempt_of_a_lost_history_is_ended(fleet: Fleet) -> None:
+    """A remote batch of an attempt that today's record never made is cancelled once that record is closed."""
+    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=9 * HOUR_S, nth=[2]))
+    ids = await fleet.submit(4)
+    (batch,) = await until(fleet, BatchState.SUBMITTED)
+    await fleet.context.client(batch).create_batch(
+        input_file_id=batch.input_file_id,
+        endpoint=fleet.context.lane(batch).endpoint,
+        metadata=metadata_of("test", dataclasses.replace(batch, attempt=2)),
+        expires_after_s=None,
+    )
+    await fleet.settle_all()
+    await fleet.close_all()
+    await let_pass(fleet, HOUR_S, step_s=120)
+    await assert_settled_once(fleet, ids)
+    assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
+
+
+async def test_batches_of_another_fleet_are_left_alone(fleet: Fleet) -> None:
+    """Two fleets that share a resource never cancel, adopt or clean up after one another."""
+    ids = await fleet.submit(4)
+    (batch,) = await until(fleet, BatchState.SUBMITTED)
+    client = fleet.context.client(batch)
+    foreign = await client.create_batch(
+        input_file_id=batch.input_file_id,
+        endpoint=fleet.context.lane(batch).endpoint,
+        metadata=metadata_of("other", batch),
+        expires_after_s=None,
+    )
+    await fleet.settle_all()
+    await let_pass(fleet, 2 * HOUR_S, step_s=120)
+    end = await client.get_batch(foreign.id)
+    assert (end.raw_status, {r.status for r in (await fleet.replies()).values()}) == (
+        "completed",
+        {Status.SUCCEEDED},
+    )
+    assert end.output_file_id
+    assert (await client.get_file(end.output_file_id)).id == end.output_file_id
+    assert set(await fleet.replies()) == set(ids)
+
+
+async def test_a_create_that_slept_is_not_posted_late(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that slept between intent and POST lets go; the next step creates, and only one batch exists."""
+    creates, commit, slept = tried(fleet, "create"), fleet.batches.commit, []
+
+    async def commit_and_sleep(batch: Batch, move: Move) -> Batch:
+        done = await commit(batch, move)
+        if move.state is BatchState.CREATING and not slept:
+            slept.append(creates())
+            fleet.clock.advance(60)
+        return done
+
+    monkeypatch.setattr(fleet.batches, "commit", commit_and_sleep)
+    ids = await fleet.submit(5)
+    await assert_settled_once(fleet, ids)
+    assert (slept, creates()) == ([0], 1)
+
+
+async def test_a_create_behind_the_fence_fails(fleet: Fleet) -> None:
+    """Once its input file is deleted, a stale owner's create makes no batch that is worked on."""
+    fleet.emulator.faults.add(Rule(kind="http_status", operation="create", status=429, until_s=300))
+    ids = await fleet.submit(3)
+    (batch,) = await until(fleet, BatchState.UPLOADED)
+    client = fleet.context.client(batch)
+    await client.delete_file(batch.input_file_id)
+    fleet.emulator.faults.remove()
+    with pytest.raises(WorkerError):
+        await client.create_batch(
+            input_file_id=batch.input_file_id,
+            endpoint=fleet.context.lane(batch).endpoint,
+            metadata=metadata_of("test", batch),
+            expires_after_s=None,
+        )
+    await assert_settled_once(fleet, ids)
