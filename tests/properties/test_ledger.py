@@ -126,6 +126,15 @@ class Ledger(RuleBasedStateMachine):
         state = BatchState.SEALED if lines else BatchState.CLOSED
         self.run(self.records.commit(record, Move(state=state, reservation=tokens if lines else RELEASE)))
 
+    @rule(batch=batches, tokens=st.integers(0, 200))
+    def shrink(self, batch: str, tokens: int) -> None:
+        """What was learned lowers a reservation, and raises none."""
+        held = self.run(self.records.reservations(DEPLOYMENT))
+        freed = self.run(self.records.moves.shrink(DEPLOYMENT, {f"{batch}:1": tokens}))
+        left = self.run(self.records.reservations(DEPLOYMENT))
+        assert freed == sum(held.values()) - sum(left.values()) >= 0
+        assert left.keys() == held.keys()
+
     @rule(batch=batches, data=st.data(), attempts=st.integers(0, 1))
     def requeue(self, batch: str, data: st.DataObject, attempts: int) -> None:
         """Requeued requests wait again; asking twice changes nothing."""

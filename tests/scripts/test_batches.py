@@ -113,6 +113,15 @@ async def test_reservations_only_shrink(store: BatchStore) -> None:
     assert await store.reservations("east") == {"b1:1": 70}
 
 
+async def test_shrink_lowers_what_is_still_held(store: BatchStore) -> None:
+    """Reservations are lowered together; none grows, and what was released stays released."""
+    for name, tokens in (("b1", 40), ("b2", 30)):
+        await store.open(dataclasses.replace(BATCH, id=name), tokens=tokens, limit=100)
+    assert await store.moves.shrink("east", {"b1:1": 25, "b2:1": 60, "b3:1": 7}) == 15
+    assert await store.reservations("east") == {"b1:1": 25, "b2:1": 30}
+    assert await store.moves.shrink("east", {}) == 0
+
+
 async def test_split_shares_the_reservation(store: BatchStore) -> None:
     """A child takes its share of the parent's reservation, once."""
     await store.open(BATCH, tokens=70, limit=100)

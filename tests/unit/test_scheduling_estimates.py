@@ -1,12 +1,20 @@
 """How many tokens the service counts for one that we estimate."""
 
+import math
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groupage_worker.scheduling.estimates import FACTOR_MAX, FACTOR_MIN, TokenFactor, observe, pooled
+from groupage_worker.scheduling.estimates import (
+    FACTOR_MAX,
+    FACTOR_MIN,
+    REVALUED_ABOVE,
+    TokenFactor,
+    observe,
+    pooled,
+)
 
 COUNTS = st.integers(0, 10**9)
 
@@ -15,7 +23,10 @@ def learned(counted: float, *, batches: int, noise: float = 0.0) -> TokenFactor:
     rng, known = Random(3), TokenFactor()
     for _ in range(batches):
         known = observe(
-            known, estimated=100_000, counted=int(100_000 * counted * rng.lognormvariate(0, noise))
+            known,
+            estimated=100_000,
+            counted=int(100_000 * counted * rng.lognormvariate(0, noise)),
+            now_ms=1_000,
         )
     return known
 
@@ -51,6 +62,37 @@ def test_no_count_breaks_the_factor(seen: list[tuple[int, int]], in_flight: int)
     """Whatever `usage` says, factor and margin keep their bounds."""
     known = TokenFactor()
     for estimated, counted in seen:
-        known = observe(known, estimated=estimated, counted=counted)
+        known = observe(known, estimated=estimated, counted=counted, now_ms=1_000)
     assert FACTOR_MIN * 0.999 <= known.factor <= FACTOR_MAX * 1.001
     assert 0 <= known.margin_ratio(in_flight) <= 0.25
+
+
+def test_batches_in_flight_are_valued_anew_once_the_factor_is_far_from_theirs() -> None:
+    """A factor that moves by more than 5 % stamps the moment; what was opened before holds more than it reserved."""
+    near = observe(TokenFactor(), estimated=1_000, counted=1_040, now_ms=5_000)
+    assert near.revalued_at_ms == 0
+    far = observe(TokenFactor(), estimated=1_000, counted=1_350, now_ms=5_000)
+    assert far.revalued_at_ms == 5_000
+    assert far.hidden_tokens(opened_at_ms=4_999, estimated=1_000, reserved=1_000) == 350
+    assert far.hidden_tokens(opened_at_ms=5_000, estimated=1_000, reserved=1_000) == 0
+    same = observe(far, estimated=1_000, counted=1_340, now_ms=9_000)
+    assert same.revalued_at_ms == 5_000
+
+
+@given(
+    seen=st.lists(st.tuples(COUNTS, COUNTS), max_size=30),
+    estimated=st.integers(0, 10**6),
+    reserved=st.integers(0, 10**6),
+)
+def test_reservation_and_what_is_hidden_cover_the_factor(
+    seen: list[tuple[int, int]], estimated: int, reserved: int
+) -> None:
+    """Together they are at least the estimate by the factor of now, within the 5 % that are left alone."""
+    known = TokenFactor()
+    for at, (one, counted) in enumerate(seen):
+        known = observe(known, estimated=one, counted=counted, now_ms=1_000 + at)
+    hidden = known.hidden_tokens(opened_at_ms=0, estimated=estimated, reserved=reserved)
+    assert hidden >= 0
+    if known.revalued_at_ms:
+        assert reserved + hidden >= estimated * known.factor
+    assert abs(math.log(known.factor / known.base)) <= REVALUED_ABOVE * 1.001

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from groupage_worker import quota as quotas
 from groupage_worker.quota import SharedLimit, usable_tokens
 from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.circuit import Admission, Circuit
@@ -103,6 +104,20 @@ def failed(known: Knowledge, *, now_ms: int, created_at_ms: int, reason: str) ->
     """A batch failed through the service's fault, or could not be brought there."""
     circuit = circuits.failed(known.circuit, now_ms=now_ms, created_at_ms=created_at_ms, reason=reason)
     return known if circuit == known.circuit else dataclasses.replace(known, circuit=circuit, probe="")
+
+
+def proven(known: Knowledge, *, now_ms: int, within_s: float, is_first: bool = False) -> Knowledge:
+    """One of ours ended there: what a refusal told before any had is believed for no longer than `within_s`.
+
+    Args:
+        known: What was known.
+        now_ms: Now.
+        within_s: Seconds.
+        is_first: Whether it is the first of its lane that was counted, so that refusals are explained by that.
+    """
+    if known.shared.cap_tokens < 0 or (known.learned.batches and not is_first):
+        return known
+    return dataclasses.replace(known, shared=quotas.proven(known.shared, now_ms=now_ms, within_s=within_s))
 
 
 def probed(known: Knowledge, *, now_ms: int, batch: str) -> Knowledge:

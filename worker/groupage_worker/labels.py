@@ -10,7 +10,7 @@ OTHER: Final = "other"
 # 2026-11-20), codes of OpenAI, codes of ours, and words with which stages say why.
 _WORDS: Final = """
     ok none unknown 400 401 403 404 408 409 413 422 429 500 502 503 504
-    stalled quota_shared waiting running deadline moves no_room online unclear
+    stalled quota_shared quota_hidden quota_unproven waiting running deadline moves no_room online unclear
     invalid_json_line too_many_tasks url_mismatch model_not_found duplicate_custom_id empty_batch empty_file
     model_mismatch invalid_request token_limit_exceeded input_modified input_no_permissions
     conflict invalidPayload forbidden notFound unexpectedEntityState itemDoesAlreadyExist serviceUnavailable

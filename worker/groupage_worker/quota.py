@@ -6,13 +6,21 @@ Tokens are counted at submission and held until the remote batch is terminal (az
 import dataclasses
 from typing import Final
 
-PAUSE_MAX_S: Final = {"token_limit_exceeded": 300.0}
+BELIEF_MAX_S: Final = 300.0
+PAUSE_MAX_S: Final = {"token_limit_exceeded": BELIEF_MAX_S}
 """Longest pause by reason, seconds; `CIRCUIT_MAX_S` for any other (performance.md, 2026-11-20)."""
 
 CIRCUIT_MAX_S: Final = 3_600.0
 
-HEADERS_S: Final = 300.0
+HEADERS_S: Final = BELIEF_MAX_S
 """So long the quota headers of a create are believed; as long as the longest belief in a refusal."""
+
+FIRST_RATIO: Final = 0.5
+"""Until what of ours is at the service may be counted so many times (1 / this) as estimated and still fits, the first
+batches of a deployment are created at once; beyond that one at a time, so that one refusal teaches them all."""
+
+UNPROVEN_S: Final = 86_400.0
+"""A refusal is believed until one of ours has ended there for the first time, which the service promises within a day."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +72,29 @@ class SharedLimit:
         return min(usable_tokens, self.cap_tokens)
 
 
-def refused(shared: SharedLimit, *, held_tokens: int, now_ms: int, first_s: float) -> SharedLimit:
+def refused(
+    shared: SharedLimit, *, held_tokens: int, now_ms: int, first_s: float, is_unproven: bool = False
+) -> SharedLimit:
     """After a create was refused for quota.
+
+    While nothing of ours has ended there, nobody knows whether others hold the rest or our own estimates are too
+    low. To ask again would be refused for the latter until one of ours ends: so that is waited for.
 
     Args:
         shared: What was known.
         held_tokens: Reserved tokens of our own batches there, the refused one excluded.
         now_ms: Now.
         first_s: First belief in seconds; doubles up to `PAUSE_MAX_S`.
+        is_unproven: Whether something of ours is at the service there, and nothing of ours has ever ended there.
     """
     pause = next_pause(strikes=shared.strikes, first_s=first_s, reason="token_limit_exceeded")
-    return SharedLimit(
-        cap_tokens=held_tokens, until_ms=now_ms + int(pause.seconds * 1000), strikes=pause.strikes
-    )
+    seconds = UNPROVEN_S if is_unproven else pause.seconds
+    return SharedLimit(cap_tokens=held_tokens, until_ms=now_ms + int(seconds * 1000), strikes=pause.strikes)
+
+
+def proven(shared: SharedLimit, *, now_ms: int, within_s: float = 0.0) -> SharedLimit:
+    """After the first one of ours ended there, or failed to: a refusal is believed no longer than for `within_s`."""
+    return dataclasses.replace(shared, until_ms=min(shared.until_ms, now_ms + int(within_s * 1000)))
 
 
 def accepted(shared: SharedLimit, *, held_tokens: int) -> SharedLimit:
@@ -117,6 +135,32 @@ def told(
     if cap >= enqueued_tokens_max:
         return dataclasses.replace(shared, cap_tokens=-1, until_ms=0)
     return dataclasses.replace(shared, cap_tokens=cap, until_ms=now_ms + int(HEADERS_S * 1000))
+
+
+def may_create(
+    *,
+    own_tokens: int,
+    there_tokens: int,
+    ahead_tokens: int,
+    is_next: bool,
+    is_proven: bool,
+    usable_tokens: int,
+) -> bool:
+    """Whether a create may be tried now, as far as our own batches there are concerned.
+
+    Args:
+        own_tokens: What the batch will hold, by what is known now.
+        there_tokens: What ours at the service hold, likewise; creates under way included.
+        ahead_tokens: What those of ours will hold that wait for their create as well, and come first.
+        is_next: Whether none comes first, and no create is under way.
+        is_proven: Whether anything of ours has ever ended there.
+        usable_tokens: The part of the quota that we fill.
+    """
+    if there_tokens and there_tokens + own_tokens > usable_tokens:
+        return False
+    if is_proven or is_next:
+        return True
+    return there_tokens + ahead_tokens + own_tokens <= FIRST_RATIO * usable_tokens
 
 
 def backoff_s(retries: int, *, first_s: float = 0.5, longest_s: float = 60.0) -> float:

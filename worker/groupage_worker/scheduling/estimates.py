@@ -23,6 +23,9 @@ FACTOR_MIN: Final = 0.05
 FACTOR_MAX: Final = 20.0
 """Bounds, so that one absurd `usage` cannot stop a deployment."""
 
+REVALUED_ABOVE: Final = 0.05
+"""Batches in flight are valued anew once the factor is so far (ln) from the one that they were reserved by."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFactor:
@@ -32,11 +35,15 @@ class TokenFactor:
         batches: Batches it was learned from.
         factor: Tokens as counted / tokens as estimated.
         variance: Of ln(counted / expected), batch by batch.
+        base: What the factor was, about, when the batches of now were reserved.
+        revalued_at_ms: Batches that were opened before this instant were reserved by another base; 0: none were.
     """
 
     batches: int = 0
     factor: float = 1.0
     variance: float = SPREAD_PRIOR**2
+    base: float = 1.0
+    revalued_at_ms: int = 0
 
     def margin_ratio(self, in_flight: int = 1) -> float:
         """Share on top of the factor that a batch is reserved with; it shrinks as evidence grows.
@@ -51,14 +58,27 @@ class TokenFactor:
         """Tokens to reserve for an estimated one."""
         return self.factor * (1 + self.margin_ratio(in_flight))
 
+    def hidden_tokens(self, *, opened_at_ms: int, estimated: int, reserved: int) -> int:
+        """What a batch holds at the service beyond its reservation, by what has been learned since it was opened.
 
-def observe(known: TokenFactor, *, estimated: int, counted: int) -> TokenFactor:
+        Args:
+            opened_at_ms: When it was opened.
+            estimated: Its tokens as estimated at the door.
+            reserved: Its reservation.
+        """
+        if opened_at_ms >= self.revalued_at_ms:
+            return 0
+        return max(0, math.ceil(estimated * self.factor) - reserved)
+
+
+def observe(known: TokenFactor, *, estimated: int, counted: int, now_ms: int) -> TokenFactor:
     """What is known after the requests of one batch were counted by the service.
 
     Args:
         known: What was known.
         estimated: Tokens of those requests as estimated at the door.
         counted: Tokens of the same requests as the service counted them.
+        now_ms: Now.
 
     Returns:
         The same where either is 0, because nothing can be learned from it.
@@ -66,15 +86,20 @@ def observe(known: TokenFactor, *, estimated: int, counted: int) -> TokenFactor:
     if estimated <= 0 or counted <= 0:
         return known
     seen = min(FACTOR_MAX, max(FACTOR_MIN, counted / estimated))
-    if not known.batches:
-        return TokenFactor(batches=1, factor=seen, variance=known.variance)
+    # the first one is believed as it is; the prior stays in the variance
     weight = max(WEIGHT, 1 / (known.batches + 1))
     off = math.log(seen / known.factor)
-    return TokenFactor(
+    factor = known.factor * math.exp(weight * off)
+    after = TokenFactor(
         batches=known.batches + 1,
-        factor=known.factor * math.exp(weight * off),
-        variance=(1 - weight) * known.variance + weight * off * off,
+        factor=factor,
+        variance=(1 - weight) * known.variance + weight * off * off if known.batches else known.variance,
+        base=known.base,
+        revalued_at_ms=known.revalued_at_ms,
     )
+    if abs(math.log(factor / known.base)) <= REVALUED_ABOVE:
+        return after
+    return dataclasses.replace(after, base=factor, revalued_at_ms=now_ms)
 
 
 def pooled(known: TokenFactor, others: list[TokenFactor]) -> TokenFactor:

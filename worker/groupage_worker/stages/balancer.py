@@ -180,7 +180,7 @@ class Balancer:
                 tokens=views[move.source].state.attempts[batch.reservation],
                 limit=context.limit_tokens(move.target)
                 if move.reason == TO_ONLINE
-                else views[move.target].limit_tokens,
+                else views[move.target].ledger_tokens,
                 reason=move.reason,
             )
             if is_wished:

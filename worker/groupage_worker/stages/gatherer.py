@@ -57,7 +57,7 @@ class Gatherer:
             tokens_max=gather.file_bytes_max // sight.BYTES_PER_TOKEN,
             draw=random.random(),
         )
-        limits = {view.name: view.limit_tokens for view in seen}
+        limits = {view.name: view.ledger_tokens for view in seen}
         opened = [await self._open(lane, pull, limits[pull.deployment]) for pull in pulls]
         return [batch for batch in opened if batch]
 

@@ -12,10 +12,10 @@ from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.knowledge import Knowledge
 from groupage_worker.models import Batch
 from groupage_worker.scheduling import circuit as circuits
-from groupage_worker.scheduling.estimates import observe
+from groupage_worker.scheduling.estimates import TokenFactor, observe
 from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, Learned, learn, resliced
 from groupage_worker.stages.context import Context
-from groupage_worker.stages.sight import held, usable
+from groupage_worker.stages.sight import held, hidden_tokens, usable, worth_tokens
 from groupage_worker.states import BatchState
 from groupage_worker.store.deployments import DeploymentState
 
@@ -23,6 +23,9 @@ log = structlog.get_logger("lessons")
 
 HELD_LOOK_S = 5.0
 """How often a batch that waits for quota looks whether one of ours has ended."""
+
+TURN_LOOK_S = 1.0
+"""How often one of the first batches of a deployment looks whether the one before it was accepted."""
 
 AT_SERVICE = frozenset({BatchState.CREATING, BatchState.RESOLVING, BatchState.SUBMITTED})
 """Batches in these states may hold tokens at the service."""
@@ -70,6 +73,7 @@ async def refused(context: Context, batch: Batch, code: str) -> float:
     state = await _state(context, batch.deployment)
     own = state.attempts.get(batch.reservation, 0)
     now = context.clock.now_ms()
+    is_alone = not await _is_another_there(context, batch, state)
 
     def change(known: Knowledge) -> Knowledge:
         shared = quotas.refused(
@@ -77,6 +81,7 @@ async def refused(context: Context, batch: Batch, code: str) -> float:
             held_tokens=state.reserved_tokens - own,
             now_ms=now,
             first_s=context.settings.submit.quota_pause_s,
+            is_unproven=not known.learned.batches and not is_alone,
         )
         return dataclasses.replace(known, shared=shared)
 
@@ -85,18 +90,49 @@ async def refused(context: Context, batch: Batch, code: str) -> float:
     return min(HELD_LOOK_S, max(0.0, (known.shared.until_ms - now) / 1000))
 
 
-async def quota_wait_s(context: Context, batch: Batch, state: DeploymentState) -> float:
-    """How long a batch waits before it asks for quota that others may hold, seconds; 0: it asks now.
+async def _is_another_there(context: Context, batch: Batch, state: DeploymentState) -> bool:
+    """Whether the service has another batch of ours."""
+    holders = await context.batches.moves.holders(state.attempts)
+    return any(b.state is BatchState.SUBMITTED and b.id != batch.id for b in holders)
 
-    One batch at a time asks: the one that waits longest.
+
+async def quota_wait(context: Context, batch: Batch, state: DeploymentState) -> tuple[float, str]:
+    """How long a batch waits before it asks for quota, seconds, and why; 0: it asks now.
+
+    Of those that were refused one at a time asks: the one that waits longest. So do the first ones of a deployment.
     """
-    shared, now = state.known.shared, context.clock.now_ms()
-    if shared.cap_tokens < 0:
-        return 0.0
-    if state.reserved_tokens > shared.limit_tokens(usable(context, batch.deployment, state), now):
-        return min(HELD_LOOK_S, max(0.001, (shared.until_ms - now) / 1000))
-    first = next(iter(await held(context, state)), batch)
-    return 0.0 if first.id == batch.id else HELD_LOOK_S
+    known, now = state.known, context.clock.now_ms()
+    shared, usable_tokens = known.shared, usable(context, batch.deployment, state)
+    if shared.until_ms - now > quotas.BELIEF_MAX_S * 1000 and not await _is_another_there(
+        context, batch, state
+    ):
+        # what was to end there is gone, however that came about
+        shared = quotas.proven(shared, now_ms=now)
+    if shared.cap_tokens >= 0:
+        if state.reserved_tokens > shared.limit_tokens(usable_tokens, now):
+            return min(HELD_LOOK_S, max(0.001, (shared.until_ms - now) / 1000)), "quota_shared"
+        first = next(iter(await held(context, state)), batch)
+        if first.id != batch.id:
+            return HELD_LOOK_S, "quota_shared"
+    is_proven = known.learned.batches > 0
+    if is_proven and not await hidden_tokens(context, state):
+        return 0.0, ""
+    holders = await context.batches.moves.holders(state.attempts)
+    there = [b for b in holders if b.state in AT_SERVICE and b.id != batch.id]
+    # whoever was refused is the first of those already
+    waiting = holders if shared.cap_tokens < 0 else []
+    ahead = [b for b in waiting if b.state is BatchState.UPLOADED and b.id < batch.id]
+    is_free = quotas.may_create(
+        own_tokens=worth_tokens(state, batch),
+        there_tokens=sum(worth_tokens(state, b) for b in there),
+        ahead_tokens=sum(worth_tokens(state, b) for b in ahead),
+        is_next=not ahead and not any(b.state is BatchState.CREATING for b in there),
+        is_proven=is_proven,
+        usable_tokens=usable_tokens,
+    )
+    if is_free:
+        return 0.0, ""
+    return (HELD_LOOK_S, "quota_hidden") if is_proven else (TURN_LOOK_S, "quota_unproven")
 
 
 async def failed(context: Context, batch: Batch, code: str) -> None:
@@ -108,6 +144,12 @@ async def failed(context: Context, batch: Batch, code: str) -> None:
     known = await context.batches.known.update(batch.deployment, change)
     if known.circuit.opened_at_ms == now:
         note_open(context, batch.deployment, known)
+
+
+async def ended_otherwise(context: Context, deployment: str) -> None:
+    """A batch ended without having completed: what it held is free, and tells nothing else."""
+    change = functools.partial(knowledge.proven, now_ms=context.clock.now_ms(), within_s=0.0)
+    await context.batches.known.update(deployment, change)
 
 
 def note_open(context: Context, deployment: str, known: Knowledge) -> None:
@@ -131,7 +173,11 @@ async def completed(context: Context, batch: Batch, remote: RemoteBatch) -> None
     ended = _ended(context, batch, remote, state)
     waits_s, started = await _waits(context, state) if ended else ([], 0)
 
+    now, pause_s = context.clock.now_ms(), context.settings.submit.quota_pause_s
+
     def change(known: Knowledge) -> Knowledge:
+        # time for its replies to be read: they tell how many tokens it really had
+        known = knowledge.proven(known, now_ms=now, within_s=pause_s)
         known = dataclasses.replace(known, circuit=circuits.completed(), probe="")
         if ended is None:
             return known
@@ -186,13 +232,38 @@ async def counted(context: Context, batch: Batch, *, tokens: int, lines: int) ->
         return
     estimated = math.ceil(batch.tokens * lines / batch.lines)
     before = (await context.batches.known.read(batch.deployment)).factor(batch.lane)
+    now = context.clock.now_ms()
 
     def change(known: Knowledge) -> Knowledge:
-        factor = observe(known.factor(batch.lane), estimated=estimated, counted=tokens)
+        old = known.factor(batch.lane)
+        factor = observe(old, estimated=estimated, counted=tokens, now_ms=now)
+        if factor.batches and not old.batches:
+            known = knowledge.proven(known, now_ms=now, within_s=0.0, is_first=True)
         return dataclasses.replace(known, factors={**known.factors, batch.lane: factor})
 
-    await context.batches.known.update(batch.deployment, change)
+    known = await context.batches.known.update(batch.deployment, change)
     if estimated and tokens:
         context.metrics.scheduler.estimate_error(
             batch.lane, batch.deployment, tokens / (estimated * before.factor) - 1
         )
+    factor = known.factor(batch.lane)
+    if factor.revalued_at_ms == now:
+        await _revalue(context, batch.lane, batch.deployment, factor)
+
+
+async def _revalue(context: Context, lane: str, deployment: str, factor: TokenFactor) -> None:
+    """A lane's factor is not what its batches were reserved by: those that are validated hold their true count."""
+    state = await _state(context, deployment)
+    batches = [b for b in await context.batches.moves.holders(state.attempts) if b.lane == lane]
+    validated = [b for b in batches if b.state is BatchState.SUBMITTED and b.run_at_ms]
+    freed = await context.batches.moves.shrink(
+        deployment, {b.reservation: math.ceil(b.tokens * factor.reserve_ratio()) for b in validated}
+    )
+    log.info(
+        "lessons.factor_changed",
+        lane=lane,
+        deployment=deployment,
+        factor=round(factor.factor, 3),
+        freed_tokens=freed,
+        hidden_tokens=await hidden_tokens(context, state),
+    )

@@ -5,7 +5,7 @@ import math
 
 from groupage.contract import Priority
 from groupage_worker.jsonl import line_overhead
-from groupage_worker.models import Batch, LaneLoad
+from groupage_worker.models import Batch, LaneLoad, opened_at_ms
 from groupage_worker.routing import Supply
 from groupage_worker.scheduling.circuit import Admission
 from groupage_worker.scheduling.completion import hoped_s
@@ -33,6 +33,7 @@ class View:
         admission: What its circuit lets through.
         is_held: A batch of ours waits there for quota that others hold: nothing new goes there meanwhile.
         is_paused: By its failures or by a person.
+        hidden_tokens: What batches there hold at the service beyond their reservations, by what was learned since.
     """
 
     name: str
@@ -42,6 +43,12 @@ class View:
     admission: Admission
     is_held: bool
     is_paused: bool
+    hidden_tokens: int = 0
+
+    @property
+    def ledger_tokens(self) -> int:
+        """What the reservations may sum up to now, so that there is room for what they do not show as well."""
+        return max(0, self.limit_tokens - self.hidden_tokens)
 
     @property
     def is_closed(self) -> bool:
@@ -53,7 +60,7 @@ class View:
         """What it could take besides a probe."""
         if self.is_closed or self.admission is not Admission.ALL:
             return 0
-        return max(0, self.limit_tokens - self.state.reserved_tokens)
+        return max(0, self.ledger_tokens - self.state.reserved_tokens)
 
 
 def line_tokens(context: Context, lane: str) -> int:
@@ -91,9 +98,33 @@ async def views(context: Context, lane: str) -> list[View]:
                 admission=state.known.admission(now),
                 is_held=bool(await held(context, state)),
                 is_paused=state.is_paused(now),
+                hidden_tokens=await hidden_tokens(context, state),
             )
         )
     return found
+
+
+async def hidden_tokens(context: Context, state: DeploymentState) -> int:
+    """What our batches at a deployment hold beyond their reservations, by what was learned since they were opened.
+
+    A reservation never grows, because the ledger must not exceed its limit; what turns out to be missing in it is
+    counted here instead, until those batches have ended.
+    """
+    since = max((factor.revalued_at_ms for factor in state.known.factors.values()), default=0)
+    old = [attempt for attempt in state.attempts if opened_at_ms(attempt) < since]
+    batches = await context.batches.moves.holders(old) if old else []
+    return sum(worth_tokens(state, b) - state.attempts.get(b.reservation, 0) for b in batches)
+
+
+def worth_tokens(state: DeploymentState, batch: Batch) -> int:
+    """What a batch holds or will hold at the service, by what is known now; 0 where nothing is reserved for it."""
+    reserved = state.attempts.get(batch.reservation, 0)
+    if not reserved:
+        return 0
+    factor = state.known.factor(batch.lane)
+    return reserved + factor.hidden_tokens(
+        opened_at_ms=batch.opened_at_ms, estimated=batch.tokens, reserved=reserved
+    )
 
 
 async def held(context: Context, state: DeploymentState) -> list[Batch]:
@@ -117,7 +148,7 @@ def supplies(context: Context, lane: str, seen: list[View]) -> list[Supply]:
             Supply(
                 name=view.name,
                 limit_tokens=view.limit_tokens,
-                reserved_tokens=state.reserved_tokens,
+                reserved_tokens=state.reserved_tokens + view.hidden_tokens,
                 is_paused=view.is_closed,
                 slices=learned.slices if learned.batches else 0,
                 # the check at POST counts the file, whatever its text turns out to be

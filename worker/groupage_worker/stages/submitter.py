@@ -24,7 +24,7 @@ from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages.consequences import follow, give_back
 from groupage_worker.stages.context import FROZEN_WAIT_S, Context
-from groupage_worker.stages.lessons import accepted, quota_wait_s
+from groupage_worker.stages.lessons import accepted, quota_wait
 from groupage_worker.stages.naming import input_file_name, metadata_of
 from groupage_worker.stages.spool import SpoolFile, spooled
 from groupage_worker.states import BatchState
@@ -158,8 +158,9 @@ class Submitter:
             return Move(
                 state=BatchState.UPLOADED, after_s=(state.paused_until_ms - now) / 1000, reason=state.reason
             )
-        if wait_s := await quota_wait_s(context, batch, state):
-            return Move(state=BatchState.UPLOADED, after_s=wait_s, reason="quota_shared")
+        wait_s, reason = await quota_wait(context, batch, state)
+        if wait_s:
+            return Move(state=BatchState.UPLOADED, after_s=wait_s, reason=reason)
         if not batch.file_ready:
             move = await self._look_at_file(batch)
             if move:

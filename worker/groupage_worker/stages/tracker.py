@@ -148,6 +148,8 @@ class Tracker:
         self._observe(batch, remote)
         if remote.status is RemoteStatus.COMPLETED:
             await lessons.completed(context, batch, remote)
+        else:
+            await lessons.ended_otherwise(context, batch.deployment)
         if remote.status is not RemoteStatus.CANCELLED:
             await lessons.moved(context, batch.deployment, is_counting=False)
         fields: dict[str, str | int] = {

@@ -1,7 +1,7 @@
 """Batches in flight as the scheduler sees them, and what it does to them, on the control server."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from groupage import keys
 from groupage.scripts import load_script
@@ -38,6 +38,7 @@ class MoveStore:
         self._land = load_script("groupage_worker", "land_batch")
         self._give_up = load_script("groupage_worker", "give_up")
         self._release = load_script("groupage_worker", "release_orphan")
+        self._shrink = load_script("groupage_worker", "shrink")
 
     async def holders(self, attempts: Iterable[str]) -> list[Batch]:
         """The records behind reservations, the oldest first; those that are gone or unreadable are left out."""
@@ -132,3 +133,15 @@ class MoveStore:
                 [attempt, number],
             )
         )
+
+    async def shrink(self, deployment: str, wanted: Mapping[str, int]) -> int:
+        """Lower reservations that are more than wanted; returns the tokens that are free by that.
+
+        Args:
+            deployment: Where.
+            wanted: `batch:attempt` -> tokens.
+        """
+        if not wanted:
+            return 0
+        flat = [part for pair in wanted.items() for part in pair]
+        return int(await self._shrink(self._redis, [keys.quota(deployment)], flat))
