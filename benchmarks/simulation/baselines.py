@@ -21,6 +21,9 @@ class Files(Policy):
     def arrived(self) -> None:
         self.look()
 
+    def uploaded(self, batch: Batch) -> None:
+        self._fleet.create(batch)
+
     def cancelled(self, batch: Batch) -> None:
         raise ValueError("these policies cancel nothing")
 

@@ -11,18 +11,25 @@ import math
 from benchmarks.simulation.spec import Trace, World
 
 
-def makespan_s(world: World, true_tokens: int, seed: int) -> float:
-    """Earliest instant by which so many tokens can be done, all of them waiting from the start."""
-    low, high = 0.0, world.horizon_s * 10
+def makespan_s(world: World, true_tokens: int, seed: int, *, since_s: float = 0.0) -> float:
+    """Earliest instant by which so many tokens can be done, all of them waiting from the start.
+
+    Args:
+        world: Its regions.
+        true_tokens: As the service counts them.
+        seed: Of the run, for what changes over time.
+        since_s: Only what is done from this instant on counts; regions are at work by then.
+    """
+    low, high = since_s, world.horizon_s * 10
     traces = [(world.speed_trace(i, seed), world.others_trace(i, seed)) for i in range(len(world.regions))]
     for _ in range(60):
         middle = (low + high) / 2
         done = 0.0
         for spec, (speed, others) in zip(world.regions, traces, strict=True):
-            capacity = spec.capacity_tokens_s * _area(speed, spec.floor_s, middle)
+            capacity = spec.capacity_tokens_s * _area(speed, max(spec.floor_s, since_s), middle)
             up = [(at, 1.0 if value else 0.0) for at, value in speed]
-            turned = _area_product(up, others, middle) * spec.quota_tokens / spec.floor_s
-            done += min(capacity, turned)
+            open_s = _area_product(up, others, middle) - _area_product(up, others, since_s)
+            done += min(capacity, open_s * spec.quota_tokens / spec.floor_s)
         low, high = (low, middle) if done >= true_tokens else (middle, high)
     return high
 

@@ -51,6 +51,7 @@ class Batch:
     moves: int = 0
     target: int = -1
     refusals: int = 0
+    is_validated: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -79,6 +80,10 @@ class Policy:
 
     def arrived(self) -> None:
         """New requests wait."""
+
+    def uploaded(self, batch: Batch) -> None:
+        """The input file of a batch is there; the policy creates it, now or later."""
+        raise NotImplementedError
 
     def polled(self, region: int) -> None:
         """The statuses of a region were read, after everything that ended was told."""
@@ -174,7 +179,7 @@ class Fleet:
         self.reserved[region] += batch.reserved
         self.counts.batches += 1
         self.counts.calls += 1
-        self.loop.at(self.now + self._transfer_s(batch), self.create, batch)
+        self.loop.at(self.now + self._transfer_s(batch), self.policy.uploaded, batch)
         return batch
 
     def create(self, batch: Batch) -> None:
@@ -203,6 +208,11 @@ class Fleet:
         self.counts.calls += 1
         self.counts.moves += 1
         self.regions[batch.region].cancel(batch.remote)
+
+    def shrink(self, batch: Batch, tokens: int) -> None:
+        """Free what a batch holds of the ledger beyond so many tokens."""
+        self.reserved[batch.region] -= max(0, batch.reserved - tokens)
+        batch.reserved = min(batch.reserved, tokens)
 
     def give_back(self, batch: Batch) -> None:
         """Drop a batch; all of its requests wait again."""

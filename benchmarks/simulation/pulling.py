@@ -5,14 +5,25 @@ from random import Random
 
 from benchmarks.simulation.fleet import Batch, Fleet, Policy
 from benchmarks.simulation.loop import Alarm
-from benchmarks.simulation.sight import Known, activity_of, flight_of, waits
+from benchmarks.simulation.sight import (
+    CREATE_S,
+    Known,
+    activity_of,
+    berth_of,
+    hidden_tokens,
+    is_unproven,
+    may_create,
+    ms,
+    room_of,
+    shrink_validated,
+    waits,
+)
 from benchmarks.simulation.workload import Segment
 
 from groupage.contract import Priority
 from groupage_worker import quota as quotas
 from groupage_worker.quota import usable_tokens
 from groupage_worker.routing import (
-    URGENT_RATIO,
     LaneDemand,
     Pull,
     Supply,
@@ -61,6 +72,20 @@ class Pulling(Policy):
         """New requests wait."""
         self._alarm.set(self._fleet.now)
 
+    def uploaded(self, batch: Batch) -> None:
+        """Create it, unless one that was refused waits for room, or the first ones ask one at a time."""
+        known, fleet = self._known[batch.region], self._fleet
+        if known.held:
+            known.held.append(batch)
+        elif may_create(fleet, batch.region, known, batch):
+            self._create(batch)
+        else:
+            fleet.loop.at(max(fleet.now, known.asked_at) + CREATE_S, self.uploaded, batch)
+
+    def _create(self, batch: Batch) -> None:
+        self._known[batch.region].asked_at = self._fleet.now
+        self._fleet.create(batch)
+
     def completed(self, batch: Batch) -> None:
         """Learn from it."""
         known, remote = self._known[batch.region], batch.remote
@@ -76,7 +101,10 @@ class Pulling(Policy):
                 run_s=run_s,
             ),
         )
-        known.factor = observe(known.factor, estimated=batch.estimate, counted=batch.true)
+        now_ms = ms(self._fleet.now)
+        known.factor = observe(known.factor, estimated=batch.estimate, counted=batch.true, now_ms=now_ms)
+        if known.learned.batches == 1:
+            known.shared = quotas.proven(known.shared, now_ms=now_ms)
         known.circuit = circuits.completed()
 
     def cancelled(self, batch: Batch) -> None:
@@ -89,7 +117,7 @@ class Pulling(Policy):
             return
         known, now = self._known[batch.region], self._fleet.now
         known.circuit = circuits.failed(
-            known.circuit, now_ms=_ms(now), created_at_ms=_ms(batch.submitted_at), reason=code
+            known.circuit, now_ms=ms(now), created_at_ms=ms(batch.submitted_at), reason=code
         )
         if known.circuit.until_ms:
             self._alarm.set(known.circuit.until_ms / 1000 + 0.01)
@@ -107,7 +135,7 @@ class Pulling(Policy):
                 held_tokens=sum(b.reserved for b in fleet.live[batch.region].values() if b.remote),
                 enqueued_tokens=region.enqueued(),
                 enqueued_tokens_max=region.spec.quota_tokens,
-                now_ms=_ms(fleet.now),
+                now_ms=ms(fleet.now),
             )
 
     def refused(self, batch: Batch, code: str) -> None:
@@ -116,8 +144,9 @@ class Pulling(Policy):
         known.shared = quotas.refused(
             known.shared,
             held_tokens=fleet.reserved[batch.region] - batch.reserved,
-            now_ms=_ms(fleet.now),
+            now_ms=ms(fleet.now),
             first_s=QUOTA_PAUSE_S,
+            is_unproven=is_unproven(fleet, batch.region, known),
         )
         known.held.append(batch)
         self._alarm.set(known.shared.until_ms / 1000 + 0.01)
@@ -133,10 +162,11 @@ class Pulling(Policy):
         if done > known.done_lines or fleet.changed[region]:
             known.changed_at, known.is_stalled = fleet.now, False
         known.done_lines = done
+        shrink_validated(fleet, region, known.factor)
         silences = [fleet.now - k.changed_at for k in self._known]
         if is_stalled(activity_of(fleet, region, known), min(silences[:region] + silences[region + 1 :])):
             known.is_stalled = True
-            known.circuit = circuits.stalled(known.circuit, now_ms=_ms(fleet.now))
+            known.circuit = circuits.stalled(known.circuit, now_ms=ms(fleet.now))
         self._alarm.set(fleet.now)
 
     # what it decides
@@ -165,11 +195,13 @@ class Pulling(Policy):
 
     def _retry(self) -> None:
         """Create what was refused once there is room for it."""
-        now = _ms(self._fleet.now)
+        now = ms(self._fleet.now)
         for i, known in enumerate(self._known):
             limit = known.shared.limit_tokens(known.limit_tokens, now)
-            if known.held and self._fleet.reserved[i] <= limit:
-                self._fleet.create(known.held.pop(0))
+            if not known.held or self._fleet.reserved[i] > limit:
+                continue
+            if may_create(self._fleet, i, known, known.held[0]):
+                self._create(known.held.pop(0))
 
     def _demand(self) -> LaneDemand:
         now = self._fleet.now
@@ -199,15 +231,15 @@ class Pulling(Policy):
         if self._slices is None and known.learned.slice_batches >= SLICE_BATCHES:
             waits_s, started = waits(fleet, i)
             known.learned = resliced(known.learned, waits_s=waits_s, started=started)
-        admission = known.circuit.admission(_ms(fleet.now))
+        admission = known.circuit.admission(ms(fleet.now))
         is_paused = bool(known.held) or admission is Admission.NOTHING
         return Supply(
             name=str(i),
-            limit_tokens=known.shared.limit_tokens(known.limit_tokens, _ms(fleet.now)),
-            reserved_tokens=fleet.reserved[i],
+            limit_tokens=known.shared.limit_tokens(known.limit_tokens, ms(fleet.now)),
+            reserved_tokens=fleet.reserved[i] + hidden_tokens(fleet, i, known),
             is_paused=is_paused,
             slices=self._slices or known.learned.slices,
-            token_ratio=factor.reserve_ratio(len(fleet.live[i])),
+            token_ratio=max(1.0, factor.reserve_ratio(len(fleet.live[i]))),
             residence_s=hoped_s(known.learned),
             oldest_age_s=max((fleet.now - b.opened_at for b in fleet.live[i].values()), default=0.0),
             is_suspect=admission is Admission.PROBE,
@@ -222,7 +254,7 @@ class Pulling(Policy):
         self._fleet.submit(region, segments, reserved=reserved, is_urgent=pull.is_urgent)
         if pull.reason == "probe":
             known = self._known[region]
-            known.circuit = circuits.probed(known.circuit, now_ms=_ms(self._fleet.now))
+            known.circuit = circuits.probed(known.circuit, now_ms=ms(self._fleet.now))
 
     def _claim(self, pull: Pull) -> tuple[list[Segment], int]:
         lane = self._fleet.lane
@@ -243,7 +275,7 @@ class Pulling(Policy):
     def _move(self) -> None:
         fleet = self._fleet
         waiting = fleet.lane.waiting_tokens()
-        rooms = [self._room(i) for i in range(len(self._known))]
+        rooms = [room_of(fleet, i, self._known[i]) for i in range(len(self._known))]
         has_urgent = any(b.is_urgent for live in fleet.live for b in live.values())
         if not has_urgent and waiting >= sum(rooms):
             return
@@ -252,39 +284,13 @@ class Pulling(Policy):
         for move in plan_rescues(berths) if has_urgent else []:
             fleet.move(batches[move.batch], int(move.target))
         if has_urgent:
-            berths = [self._berth(i, self._room(i), batches) for i in range(len(self._known))]
+            berths = [
+                self._berth(i, room_of(fleet, i, self._known[i]), batches) for i in range(len(self._known))
+            ]
         if waiting < sum(rooms):
             for move in plan_moves(berths, waiting_tokens=waiting):
                 fleet.move(batches[move.batch], int(move.target))
 
-    def _room(self, i: int) -> int:
-        known, now = self._known[i], self._fleet.now
-        if known.held or known.circuit.admission(_ms(now)) is not Admission.ALL:
-            return 0
-        return max(0, known.shared.limit_tokens(known.limit_tokens, _ms(now)) - self._fleet.reserved[i])
-
     def _berth(self, i: int, room: int, batches: dict[str, Batch]) -> Berth:
-        known, flights = self._known[i], []
-        for batch in self._fleet.live[i].values():
-            if flight := flight_of(self._fleet, batch, is_stalled=known.is_stalled):
-                batches[flight.batch] = batch
-                flights.append(flight)
-        flights.sort(key=lambda f: -f.age_s)
         is_kept = self._fleet.now - self._urgent_at < KEEPS_RESERVE_S
-        return Berth(
-            name=str(i),
-            limit_tokens=known.limit_tokens,
-            room_tokens=room,
-            kept_tokens=int(URGENT_RATIO * known.limit_tokens) if is_kept else 0,
-            learned=known.learned,
-            flights=flights,
-            urgent=sorted(
-                (f for f in flights if f.deadline_in_s < math.inf and not f.run_age_s),
-                key=lambda f: f.deadline_in_s,
-            ),
-            is_stalled=known.is_stalled,
-        )
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
+        return berth_of(self._fleet, i, self._known[i], room, batches, is_kept=is_kept)

@@ -11,6 +11,9 @@ from benchmarks.simulation.fleet import Fleet, Policy
 from benchmarks.simulation.spec import World
 from benchmarks.simulation.workload import Lane, Queue
 
+LEARNED_S = 3_600.0
+"""By then the first batches have ended, so that what they teach is known (issue 4: "after the first hour")."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Producer:
@@ -38,6 +41,8 @@ class Figures:
         refusal_ratio: Creates refused for quota / batches.
         jain: Jain index of the tokens served to each producer while all the bulk loads wait; 1 for a single one.
         unfinished: Requests without a reply at the horizon.
+        rest_ratio: Time after `LEARNED_S` until the last reply / fluid bound of what has no reply by then; NaN where
+            all has.
     """
 
     bound_s: float
@@ -56,6 +61,7 @@ class Figures:
     cpu_s: float
     unfinished: int
     producers: dict[str, Producer]
+    rest_ratio: float = math.nan
 
 
 def run(world: World, make: Callable[[], Policy], seed: int) -> Figures:
@@ -90,7 +96,17 @@ def run(world: World, make: Callable[[], Policy], seed: int) -> Figures:
         cpu_s=cpu_s,
         unfinished=fleet.unfinished,
         producers={q.producer: _producer(q, world) for q in queues},
+        rest_ratio=_rest_ratio(world, queues, finished[-1], seed),
     )
+
+
+def _rest_ratio(world: World, queues: list[Queue], all_s: float, seed: int) -> float:
+    rest = sum(
+        q.true[i + 1] - q.true[i] for q in queues for i, t in enumerate(q.finished) if not 0 <= t <= LEARNED_S
+    )
+    if not rest:
+        return math.nan
+    return (all_s - LEARNED_S) / (bound.makespan_s(world, rest, seed, since_s=LEARNED_S) - LEARNED_S)
 
 
 def _capped(queue: Queue, world: World) -> list[float]:

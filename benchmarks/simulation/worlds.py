@@ -155,24 +155,27 @@ SHARED_HEADERS = dataclasses.replace(
 SHAREDS = (SHARED, _late(SHARED), SHARED_HEADERS)
 
 
+BIASED_REQUESTS = 3 * REQUESTS
+"""Enough for several hours: what is learned within the first one is to be seen after it."""
+
+
 def _mixed_bias(rng: Random) -> list[Queue]:
     """Three producers whose estimates are off by different factors."""
-    third = REQUESTS // 3
+    third = BIASED_REQUESTS // 3
     return [
         queue(rng, f"p{index}", [0.0] * third, bias=factor) for index, factor in enumerate((0.7, 1.0, 1.4))
     ]
 
 
+def _biased(name: str, title: str, work: Callable[[Random], list[Queue]]) -> World:
+    return dataclasses.replace(B, name=name, title=f"B, three times the work, {title}", workload=work)
+
+
 BIASES = (
-    dataclasses.replace(
-        B, name="bias+35", title="B, true tokens 35 % above the estimate", workload=backlog(bias=1.35)
-    ),
-    dataclasses.replace(
-        B, name="bias-30", title="B, true tokens 30 % below the estimate", workload=backlog(bias=0.7)
-    ),
-    dataclasses.replace(
-        B, name="bias-mix", title="B, true tokens 0.7 to 1.4 of the estimate", workload=_mixed_bias
-    ),
+    _biased("bias-none", "estimates that are right on average", backlog(BIASED_REQUESTS)),
+    _biased("bias+35", "true tokens 35 % above the estimate", backlog(BIASED_REQUESTS, bias=1.35)),
+    _biased("bias-30", "true tokens 30 % below the estimate", backlog(BIASED_REQUESTS, bias=0.7)),
+    _biased("bias-mix", "true tokens 0.7 to 1.4 of the estimate", _mixed_bias),
 )
 
 
