@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = _run_all(options)
     print(f"\n## Makespan / bound (99 % of the replies)\n\n{tables.summary(results)}\n")
     print(f"\n## Ours against the others\n\n{tables.against_best(results)}\n")
+    if rest := tables.after_first_hour(results, [world.name for world in worlds.BIASES]):
+        print(f"\n## Biased estimates after the first hour\n\n{rest}\n")
     if options.json:
         records.write(options.json, results)
     return 0

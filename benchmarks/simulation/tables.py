@@ -122,5 +122,23 @@ def against_best(results: Results) -> str:
     return "\n".join(rows)
 
 
+def after_first_hour(results: Results, names: Sequence[str]) -> str:
+    """Ours in some worlds from the first hour on, against the first of them; empty without that."""
+    ours = {name: results[name][OURS] for name in names if OURS in results.get(name, {})}
+    if names[0] not in ours:
+        return ""
+    rows = [
+        "| world | rest / its bound | / that of the first | hours | refusals / batch |",
+        "|---|---|---|---|---|",
+    ]
+    first = mean(ours[names[0]], lambda r: r.rest_ratio)
+    for name, runs in ours.items():
+        rest = mean(runs, lambda r: r.rest_ratio)
+        hours = mean(runs, lambda r: r.all_s) / 3600
+        refusals = mean(runs, lambda r: r.refusal_ratio)
+        rows.append(f"| {name} | {rest:.3f} | {rest / first:.3f} | {hours:.2f} | {refusals:.3f} |")
+    return "\n".join(rows)
+
+
 def _cell(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3f}"

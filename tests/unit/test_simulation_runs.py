@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import pytest
+from benchmarks.simulation import bound
 from benchmarks.simulation.policies import OURS, make
 from benchmarks.simulation.runs import run
-from benchmarks.simulation.worlds import BY_NAME
+from benchmarks.simulation.worlds import BY_NAME, backlog
 
 
 def test_one_seed_is_one_run() -> None:
@@ -14,3 +16,20 @@ def test_one_seed_is_one_run() -> None:
     assert dataclasses.replace(first, cpu_s=0.0) == dataclasses.replace(second, cpu_s=0.0)
     assert first.moves > 0
     assert first.all_s != kept.all_s
+
+
+def test_the_bound_of_what_is_left_counts_from_then_on() -> None:
+    """From an instant on, the bound of some work is later than from the start, by no more than that instant."""
+    world = BY_NAME["B"]
+    whole = bound.makespan_s(world, 50_000_000, 1)
+    rest = bound.makespan_s(world, 50_000_000, 1, since_s=3_600.0)
+    assert whole < rest <= whole + 3_600.0
+    assert bound.makespan_s(world, 0, 1, since_s=3_600.0) == pytest.approx(3_600.0)
+
+
+def test_biased_estimates_are_refused_once_a_deployment() -> None:
+    """Where every estimate is a third too low, the first refusal of each deployment is the last one."""
+    world = dataclasses.replace(BY_NAME["bias+35"], workload=backlog(20_000, bias=1.35))
+    figures = run(world, make(OURS, world), 100)
+    assert figures.unfinished == 0
+    assert figures.refusal_ratio * figures.batches <= len(world.regions)
