@@ -4,14 +4,16 @@ Bodies of 300 bytes, so that five million fit; without an append-only file. Memo
 """
 
 import asyncio
+import dataclasses
 import secrets
 
-from benchmarks.speed import intake, rig, workload
+from benchmarks.speed import deliver, intake, rig, workload
 from benchmarks.speed.backlog import compact_bodies, fill
 from benchmarks.speed.measure import Figure, Meter, Report
 from redis.asyncio import Redis
 
 from groupage.connect import connect, disconnect
+from groupage_worker.states import BatchState
 
 SIZES = (10_000, 100_000, 1_000_000, 5_000_000)
 WORK = 5_000
@@ -24,7 +26,7 @@ MEMORY_RATIO_MAX = 1.4
 def run(*, repetitions: int, scale: float) -> Report:
     """Fill up step by step; at each size submit, gather and deliver the same small number of requests."""
     report = Report("growth", note=f"{WORK} requests a stage; processor time of worker and Redis.")
-    costs: dict[str, dict[int, list[float]]] = {"submit": {}, "gather": {}}
+    costs: dict[str, dict[int, list[float]]] = {"submit": {}, "gather": {}, "deliver": {}}
     sizes = [size for size in SIZES if size <= SIZES[-1] * scale]
     with rig.server(appendonly=False) as server:
         _memory(report, server.url)
@@ -48,15 +50,21 @@ def run(*, repetitions: int, scale: float) -> Report:
 
 
 async def _costs(url: str, pid: int) -> dict[str, float]:
-    submit, gather = Meter(pid), Meter(pid)
+    submit, gather, settle = Meter(pid), Meter(pid), Meter(pid)
     await intake.submit_into(submit, url, workload.bodies(WORK, size=BODY_BYTES))
-    async with rig.worker(url) as context:
+    async with rig.worker(url) as real:
         batch = rig.batch_of(secrets.token_hex(8), tokens=WORK * (BODY_BYTES // 4))
         with gather:
-            gather.units = await rig.gather(context, batch)
+            gather.units = await rig.gather(real, batch)
+        owed = [name.decode() for name in await real.requests.owed(rig.LANE, batch.id)]
+        data = b"".join(workload.output_lines(owed))
+        context = dataclasses.replace(real, azure={"one": deliver.Memory(data)})
+        delivered = dataclasses.replace(batch, state=BatchState.DELIVERING, remote_status="completed")
+        settle.units = await deliver.settled(settle, context, delivered)
+        await real.requests.forget(rig.LANE, batch.id)
     return {
         stage: (meter.client_s + meter.server_s) / meter.units * 1e6
-        for stage, meter in (("submit", submit), ("gather", gather))
+        for stage, meter in (("submit", submit), ("gather", gather), ("deliver", settle))
     }
 
 

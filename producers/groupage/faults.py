@@ -25,6 +25,12 @@ BROKEN: Final = (RedisError, OSError)
 MEMORY_LIMIT: Final = "redis_memory"
 """`Overloaded.limit_name` when Redis is full, or so nearly full that the worker closed the door."""
 
+PRODUCER_RETRY_S: Final = 5.0
+"""`Overloaded.retry_after_s` of a producer's own limit: its own replies make room, a few ticks of the gatherer."""
+
+LANE_RETRY_S: Final = 30.0
+"""The same for a full lane: it is everybody's, and drains batch by batch."""
+
 MEMORY_RETRY_S: Final = 10.0
 """A full Redis drains as replies are read and expire; asking sooner only adds load."""
 
@@ -102,3 +108,13 @@ def writing() -> Iterator[None]:
         yield
     except BROKEN as error:
         raise of_write(error) from error
+
+
+def overloaded(limit_name: str, value: int, limit: int) -> Overloaded:
+    """The error of a request that was refused for a limit, with when to come again."""
+    retry_after_s = LANE_RETRY_S
+    if limit_name == MEMORY_LIMIT:
+        retry_after_s = MEMORY_RETRY_S
+    elif limit_name.startswith("producer_"):
+        retry_after_s = PRODUCER_RETRY_S
+    return Overloaded(limit_name, value, limit, retry_after_s=retry_after_s)

@@ -1,8 +1,9 @@
 """Submits of one process, gathered into few calls.
 
 Whatever `submit` calls come together in one turn of the event loop, or while a call is on its way, goes out
-as one `submit.lua` call per lane and priority. One call runs at a time and level of durability. Above `memory` all
-that waits goes out as one group of calls with one barrier behind it, so that a barrier of 0.1 s is shared by thousands.
+as one `submit.lua` call per lane and priority. One call runs at a time and level of durability, and a second one beside it
+where there is enough for a whole one. Above `memory` all that waits goes out as one group of calls with one barrier
+behind it, so that a barrier of 0.1 s is shared by thousands.
 """
 
 import asyncio
@@ -14,30 +15,24 @@ from typing import Final
 from redis.asyncio import Redis
 
 from groupage import codec, faults, keys
+from groupage.calls import CALL_REQUESTS_MAX, first_of, take
 from groupage.clock import ServerClock
 from groupage.contract import Durability, Priority, Ticket
 from groupage.durable import Levels
 from groupage.epoch import Epoch
-from groupage.errors import IdConflict, Overloaded, Unavailable, Uncertain
+from groupage.errors import IdConflict, Unavailable, Uncertain
 from groupage.held import Held
 from groupage.items import Item
 from groupage.scripts import Call, Scripts, SubmitPage, Submitted
 
-CALL_REQUESTS_MAX: Final = 256
-CALL_BYTES_MAX: Final = 1_000_000
-"""One call blocks Redis for about 20 us a request (arq-redis.md 4.2, 2026-11-20): 5 ms at most."""
+CALLS_MAX: Final = 2
+"""Whole calls on their way: while this process looks through one answer Redis has the next call to work on."""
 
 BUFFER_BYTES_MAX: Final = 16_000_000
 """Bodies that wait in this process before `submit` makes its callers wait; so a group has no more either."""
 
 RETRY_S: Final = (0.05, 0.25)
 """Waits before the call is repeated; the script is idempotent, so repeating is safe. Mean of a jittered wait."""
-
-PRODUCER_RETRY_S: Final = 5.0
-"""`Overloaded.retry_after_s` of a producer's own limit: its own replies make room, a few ticks of the gatherer."""
-
-LANE_RETRY_S: Final = 30.0
-"""The same for a full lane: it is everybody's, and drains batch by batch."""
 
 QueueKey = tuple[str, Priority]
 Chunk = tuple[QueueKey, list[Item]]
@@ -127,21 +122,40 @@ class Intake:
 
     async def _run(self, level: Durability) -> None:
         queues = self._queues[level]
+        under_way: dict[asyncio.Task[None], set[str]] = {}
+        while queues or under_way:
+            if under_way and not (len(under_way) < CALLS_MAX and self._is_whole(level)):
+                await first_of(under_way)
+                continue
+            chunks, size = self._next(level)
+            names = {item.id for _, items in chunks for item in items}
+            while not all(map(names.isdisjoint, under_way.values())):
+                await first_of(under_way)  # of two with one id the first stands
+            task = asyncio.get_running_loop().create_task(self._send(level, chunks, size))
+            under_way[task] = names
+
+    def _is_whole(self, level: Durability) -> bool:
+        """Whether the next call would be as large as calls may be; above `memory` a barrier is worth waiting for."""
+        queue = next(iter(self._queues[level].values()), ())
+        return level is Durability.MEMORY and len(queue) >= CALL_REQUESTS_MAX
+
+    def _next(self, level: Durability) -> tuple[list[Chunk], int]:
+        """What goes out now, and the bytes of its bodies and of those that are not wanted any more."""
+        queues = self._queues[level]
+        chunks: list[Chunk] = []
+        size = 0
         while queues:
-            chunks, size = [], 0
-            while queues:
-                key = next(iter(queues))
-                queue = queues.pop(key)
-                items, taken = _take(queue)
-                if queue:
-                    queues[key] = queue  # behind the other lanes
-                size += taken
-                if items:
-                    chunks.append((key, items))
-                if level is Durability.MEMORY:
-                    break  # no barrier to share: the sooner its answer comes the better
-            await self._send(level, chunks)
-            self._release(size)
+            key = next(iter(queues))
+            queue = queues.pop(key)
+            items, taken = take(queue)
+            if queue:
+                queues[key] = queue  # behind the other lanes
+            size += taken
+            if items:
+                chunks.append((key, items))
+            if level is Durability.MEMORY:
+                break  # no barrier to share: the sooner its answer comes the better
+        return chunks, size
 
     def _ended(self, level: Durability, task: "asyncio.Task[None]") -> None:
         del self._tasks[level]
@@ -161,7 +175,7 @@ class Intake:
         self._tasks[level] = task
         task.add_done_callback(lambda task: self._ended(level, task))
 
-    async def _send(self, level: Durability, chunks: list[Chunk]) -> None:
+    async def _send(self, level: Durability, chunks: list[Chunk], size: int) -> None:
         try:
             await self._send_until_clear(level, chunks)
         except asyncio.CancelledError:
@@ -173,6 +187,8 @@ class Intake:
             for _, items in chunks:
                 for item in items:
                     item.tell(error)
+        finally:
+            self._release(size)
 
     async def _send_until_clear(self, level: Durability, chunks: list[Chunk]) -> None:
         """Send chunks, and again those whose answer does not say what became of them."""
@@ -239,7 +255,7 @@ class Intake:
             if code == "c":
                 item.tell(IdConflict(item.id, item.lane))
             elif code == "o":
-                item.tell(_overloaded(answer))
+                item.tell(faults.overloaded(answer.limit_name, answer.value, answer.limit))
             elif missed is not None:
                 what = f"request {item.id!r} is accepted, but not at the level `{level.value}`: {missed}"
                 item.tell(Uncertain(f"{what}; repeat it with the same id", id=item.id))
@@ -257,31 +273,6 @@ class Intake:
                 )
                 item.tell(ticket)
         self._held.add(open_ones)
-
-
-def _overloaded(answer: Submitted) -> Overloaded:
-    retry_after_s = LANE_RETRY_S
-    if answer.limit_name == faults.MEMORY_LIMIT:
-        retry_after_s = faults.MEMORY_RETRY_S
-    elif answer.limit_name.startswith("producer_"):
-        retry_after_s = PRODUCER_RETRY_S
-    return Overloaded(answer.limit_name, answer.value, answer.limit, retry_after_s=retry_after_s)
-
-
-def _take(queue: deque[Item]) -> tuple[list[Item], int]:
-    """The next call's items that are still wanted, and the bytes of their bodies and of those that are not."""
-    chunk: list[Item] = []
-    size = 0
-    while queue and len(chunk) < CALL_REQUESTS_MAX:
-        item = queue[0]
-        grown = size + len(item.body)
-        if chunk and grown > CALL_BYTES_MAX:
-            break
-        del queue[0]
-        size = grown
-        if item.is_wanted:
-            chunk.append(item)
-    return chunk, size
 
 
 def _refuse(item: Item, error: Exception, cause: BaseException) -> None:

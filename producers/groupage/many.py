@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import Final, Protocol, cast
 
+from groupage.calls import CALL_BYTES_MAX
 from groupage.contract import Request, Ticket
 from groupage.errors import GroupageError, SubmitErrors
-from groupage.intake import CALL_BYTES_MAX, Intake
+from groupage.intake import Intake
 from groupage.items import Group, Item
 
 YIELD_EVERY: Final = 128

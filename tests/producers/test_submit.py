@@ -99,6 +99,19 @@ async def test_submit_many(producer: Producer, body: Any) -> None:
     assert await producer.submit_many([]) == []
 
 
+async def test_of_two_with_one_id_the_first_stands(producer: Producer, body: Any) -> None:
+    """However many calls are under way, the first request of an id is accepted, and another body under it refused."""
+    requests = [Request(body=body(), id=f"r{index}") for index in range(1_200)]
+    late = {}
+    for first in (1, 255, 300, 400, 800):
+        late[first + 256] = Request(body=body(), id=f"r{first}")
+        requests[first + 256] = late[first + 256]
+    with pytest.raises(SubmitErrors) as refused:
+        await producer.submit_many(requests)
+    assert refused.value.errors.keys() == late.keys()
+    assert all(isinstance(error, IdConflict) for error in refused.value.errors.values())
+
+
 async def test_submit_many_keeps_the_good_ones(producer: Producer, redis: Any, body: Any) -> None:
     """Requests that are refused do not take the others with them, and the error says which is which."""
     await redis.hset(keys.load(LANE), "max_open_requests", 2)

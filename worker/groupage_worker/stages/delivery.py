@@ -28,6 +28,7 @@ from groupage_worker.results import (
     status_of,
 )
 from groupage_worker.stages.context import Context
+from groupage_worker.stages.settling import Settling
 from groupage_worker.states import RemoteStatus
 
 log = structlog.get_logger("deliverer")
@@ -72,7 +73,7 @@ class Delivery:
         self._page: list[Settlement] = []
         self._page_bytes = 0
         self._rows: list[Row] = []
-        self._settling: tuple[asyncio.Task[Settled], list[Row]] | None = None
+        self._settling = Settling(self._settle, self._count)
         self._again: list[Row] = []
         self._read_bytes: dict[str, int] = {}
         self._whole_bytes: dict[str, int] = {}
@@ -106,7 +107,7 @@ class Delivery:
         finally:
             self.tally.malformed += splitter.dropped
             await self._flush()
-            await self._settled()
+            await self._settling.finish()
 
     def began(self, file_id: str) -> bool:
         """Whether anything of a file came, in this run or before."""
@@ -176,23 +177,15 @@ class Delivery:
             await self._flush()
 
     async def _flush(self) -> None:
-        """Begin to settle the page, once the one before it is settled: Redis works on one while the next is read."""
+        """Begin to settle the page."""
         page, rows = self._page, self._rows
         self._page, self._rows, self._page_bytes = [], [], 0
-        if not page:
-            return
-        await self._settled()
-        settle = self._context.requests.settle(
-            self._batch.lane, self._batch.id, page, reply_ttl_s=self._ttl_s
-        )
-        self._settling = asyncio.create_task(settle), rows
+        if page:
+            await self._settling.add(page, rows)
 
-    async def _settled(self) -> None:
-        """Wait for the page that is being settled, and count it."""
-        settling, self._settling = self._settling, None
-        if settling is not None:
-            task, rows = settling
-            self._count(await task, rows)
+    async def _settle(self, page: list[Settlement]) -> Settled:
+        batch = self._batch
+        return await self._context.requests.settle(batch.lane, batch.id, page, reply_ttl_s=self._ttl_s)
 
     def _count(self, done: Settled, rows: list[Row]) -> None:
         """Count what one settle call did, tokens and money included."""
@@ -227,7 +220,7 @@ class Delivery:
 
     async def _retry(self) -> None:
         """Requeue lines that deserve another attempt, give up those that have had theirs."""
-        await self._settled()
+        await self._settling.finish()
         rows, self._again = self._again, []
         if not rows:
             return
@@ -248,8 +241,7 @@ class Delivery:
                 lost.append(row)
             else:
                 paid.append(name)
-        done = await context.requests.settle(batch.lane, batch.id, given_up, reply_ttl_s=self._ttl_s)
-        self._count(done, lost)
+        self._count(await self._settle(given_up), lost)
         if batch.target:
             # they go on as they are, to the batch's target
             free = []
