@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 import struct
 from collections.abc import Sequence
 from importlib import resources
@@ -16,6 +17,9 @@ from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority, Status
 
 LISTEN_PAGE: Final = 500
 """`listen` calls per round trip."""
+
+
+_INCLUDE = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
 
 
 class Script:
@@ -40,8 +44,16 @@ class Script:
 
 @functools.cache
 def load_script(package: str, name: str) -> Script:
-    """Read `lua/<name>.lua` of a package, `groupage` or `groupage_worker`."""
-    return Script(resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+    """Read `lua/<name>.lua` of a package, `groupage` or `groupage_worker`.
+
+    A line `-- include <part>` stands for `lua/parts/<part>.lua` of `groupage`: scripts cannot call one another.
+    """
+    source = resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return Script(_INCLUDE.sub(_part, source))
+
+
+def _part(line: re.Match[str]) -> str:
+    return resources.files("groupage").joinpath("lua", "parts", f"{line[1]}.lua").read_text(encoding="utf-8")
 
 
 class Entry(NamedTuple):

@@ -4,10 +4,7 @@
 -- RETURNS 1 deleted, 0 there was none
 -- COST O(1)
 -- INVARIANT reply_bytes is the sum of the hours, but for hours that have passed; a user that lacks a right deletes nothing
-local function must_be_allowed(...)
-  -- the server refuses it itself, and logs it; before the first write, because a script that ends keeps what it wrote
-  if redis.acl_check_cmd and not redis.acl_check_cmd(...) then redis.call(...) end
-end
+-- include rights
 
 local bytes = redis.call('STRLEN', KEYS[1])
 if bytes == 0 then

@@ -11,10 +11,7 @@
 --   reply_bytes and the hours of `kept` count each reply that is written.
 --   It may run above maxmemory, because it frees more than it writes as a rule, and the way out must stay open.
 --   A user that lacks a right writes nothing.
-local function must_be_allowed(...)
-  -- the server refuses it itself, and logs it; before the first write, because a script that ends keeps what it wrote
-  if redis.acl_check_cmd and not redis.acl_check_cmd(...) then redis.call(...) end
-end
+-- include rights
 
 local load, manifest = KEYS[1], KEYS[2]
 local prefix, now, ttl = ARGV[1], ARGV[2], ARGV[3]

@@ -13,10 +13,7 @@
 --   request keys, of the lane and of the producer, and no accept brings one of them above its limit; a producer whose
 --   replies take more than max_producer_reply_bytes is accepted from again once they were discarded or have expired;
 --   a user that lacks a right writes nothing
-local function must_be_allowed(...)
-  -- the server refuses it itself, and logs it; before the first write, because a script that ends keeps what it wrote
-  if redis.acl_check_cmd and not redis.acl_check_cmd(...) then redis.call(...) end
-end
+-- include rights
 
 local function first_broken(limits)
   for _, one in ipairs(limits) do
