@@ -33,8 +33,9 @@ HORIZON_RATIO = 3.0
 HORIZON_MAX_S = 86_400.0
 """How far ahead one looks: so long, and so many times the longest mean time of a batch, at most a day."""
 
-RECORDS_PER_S = 100
-"""So many records of batches in flight are looked at for the prediction of late ones: 2,000 take their turn in 20 s."""
+RECORDS_PER_S = 33
+"""So many records of batches in flight are looked at for the prediction of late ones: 2,000 take their turn in a minute,
+which is how often the service is asked what they do."""
 
 NAMES_MAX = 200
 """Requests of one batch by name; the next tick takes the next ones."""
