@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--double", type=int, default=20_000, help="crashes during a recovery")
     parser.add_argument("--processes", type=int, default=2, help="how many jobs at once")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after so many")
+    parser.add_argument("--only", nargs="+", choices=report.KINDS, default=report.KINDS, help="kinds of jobs")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("docs/chaos.json"), help="the figures so far")
     parser.add_argument("--anew", action="store_true", help="forget the figures so far")
@@ -52,7 +53,8 @@ def main() -> int:
     options = parser.parse_args()
     campaign = Campaign(options)
     with ThreadPoolExecutor(options.processes) as pool:
-        list(pool.map(campaign.run, mixed(jobs(options))))
+        chosen = {kind: listed for kind, listed in jobs(options).items() if kind in options.only}
+        list(pool.map(campaign.run, mixed(chosen)))
     print(f"{campaign.failures} failures; figures in {options.out}")
     return 1 if campaign.failures else 0
 
