@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import httpx
 from redis.asyncio.connection import AbstractConnection
 
-from groupage.scripts import Script
+from groupage.scripts import load_script
 
 
 class Point(NamedTuple):
@@ -75,7 +75,8 @@ def _script_names() -> dict[str, str]:
     found = {}
     for package in ("groupage", "groupage_worker"):
         for file in resources.files(package).joinpath("lua").iterdir():
-            found[Script(file.read_text(encoding="utf-8")).sha] = file.name
+            if file.is_file():
+                found[load_script(package, file.name.removesuffix(".lua")).sha] = file.name
     return found
 
 
