@@ -39,6 +39,7 @@ MUTATIONS = (
     Mutation("the fence grows with every begin", f"{_LUA}/begin.lua", _GROWS, "'fence', 0"),
     Mutation("a fence of the lost history is not given out again", f"{_LUA}/begin.lua", _GROWS, "'fence', 1", ("history",)),
     Mutation("what a lost history sent is not closed as empty", "worker/groupage_worker/pipeline.py", "        if move.state is BatchState.CLOSED:\n            epochs", "        if False:\n            epochs", ("history",)),
+    Mutation("what left a batch for its child is the child's", f"{_STAGES}/adopter.py", "while elsewhere and ", "while False and ", ("history",)),
     Mutation("who died after the last answer left nothing to ask", f"{_STAGES}/answerer.py", "batch.id, owed) if owed else []", "batch.id, owed)", ("history",)),
     Mutation("begins without a commit are counted", f"{_LUA}/begin.lua", "'runs', 1", "'runs', 0",
              ("scripts", "stages", "sweep rude", "simulation")),

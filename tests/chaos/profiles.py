@@ -209,6 +209,11 @@ def forgotten() -> Profile:
     )
 
 
+def torn() -> Profile:
+    """The same where a file was split: what had left a batch for its child is with the older one again."""
+    return dataclasses.replace(split(), grace_s=900.0, forgets=True)
+
+
 PROFILES = {
     "lines": lines,
     "split": split,
@@ -218,4 +223,5 @@ PROFILES = {
     "moved": moved,
     "rescued": rescued,
     "forgotten": forgotten,
+    "torn": torn,
 }

@@ -14,7 +14,16 @@ pytestmark = pytest.mark.timeout(900)
 SHARDS = 2
 """As many as pytest uses processes: each sweeps its share of the points."""
 
-STRIDES = {"split": 6, "rude": 6, "reroute": 6, "online": 12, "moved": 16, "rescued": 48, "forgotten": 12}
+STRIDES = {
+    "split": 6,
+    "rude": 6,
+    "reroute": 6,
+    "online": 12,
+    "moved": 16,
+    "rescued": 48,
+    "forgotten": 12,
+    "torn": 48,
+}
 """Profile -> one of so many points is a death here; `make chaos` takes all of them."""
 
 

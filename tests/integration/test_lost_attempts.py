@@ -9,6 +9,7 @@ from tests.integration.test_time_travel import assert_answered_once, photograph,
 from tests.support.clock import ManualClock
 from tests.support.fleet import Fleet, emulator_config, running_fleet
 
+from groupage.contract import Status
 from groupage_emulator import Rule, Span, Timing, journal
 from groupage_worker.models import Move
 from groupage_worker.states import BatchState
@@ -95,3 +96,28 @@ async def test_what_was_seen_of_an_attempt_ends_with_it(fleet: Fleet) -> None:
     assert after
     assert (after.attempt, after.cancelled_at_ms, after.status_at_ms) == (2, 0, 0)
     assert (after.run_at_ms, after.done_lines) == (0, 0)
+
+
+async def test_what_left_a_batch_for_its_child_is_not_paid_again(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """Redis falls back to before a split: each request goes to the half whose file has it, whichever is adopted first."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        fleet.emulator.faults.add(Rule(kind="file_pending", seconds=60.0, times=1))
+        (broken,) = await fleet.submit(1, body=b'{"messages":[}')
+        (innocent,) = await fleet.submit(1)
+        await reach(fleet, BatchState.UPLOADED)
+        past = await photograph(fleet.redis)
+
+        async def is_answered() -> bool:
+            return len(await fleet.replies()) == 2
+
+        await fleet.run_until(is_answered)
+        await fleet.advance(1)
+        await fleet.pipeline.beat()
+        await travel_to(fleet.redis, past)
+        await recover(fleet)
+        await fleet.settle_all()
+        replies = await fleet.replies()
+        assert (replies[broken].status, replies[innocent].status) == (Status.FAILED, Status.SUCCEEDED)
+        assert fleet.emulator.journal.summary().billed_twice() == {}

@@ -1,6 +1,6 @@
 """adopting: regain the requests of one batch from its input file, then follow it like any other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
@@ -39,9 +39,7 @@ class Adopter:
                 page = [line for line in found if line]
                 in_file.update(line.custom_id for line in page)
                 tokens += sum(line.tokens for line in page)
-                done = await context.requests.restore(
-                    batch.lane, batch.id, page, deadline_s=context.lane(batch).deadline_s
-                )
+                done = await self._regain(batch, page)
                 counts = [total + n for total, n in zip(counts, done, strict=True)]
         except NotFound:
             log.error("adopter.input_gone", batch=batch.id)  # noqa: TRY400 - the traceback says nothing
@@ -68,6 +66,23 @@ class Adopter:
         # an upload without a create, as far as anyone can see yet
         fields |= {"intent_at_ms": context.clock.now_ms(), "looks": 0, "fenced_at_ms": 0}
         return Move(state=BatchState.RESOLVING, fields=fields, reason="adopted")
+
+    async def _regain(self, batch: Batch, page: list[Regained]) -> Sequence[int]:
+        """Put a page of requests into the batch: lost and restored, waiting and taken, elsewhere, settled.
+
+        What was split off a batch has an id that begins with that batch's, and never goes back to it: where Redis fell
+        back to before the split, the request is with the older one by mistake, and would be paid there once more.
+        """
+        requests, deadline_s = self._context.requests, self._context.lane(batch).deadline_s
+        done = await requests.restore(batch.lane, batch.id, page, deadline_s=deadline_s)
+        restored, taken, elsewhere, settled = done
+        names, older, moved = {line.custom_id for line in page}, batch.id, 0
+        while elsewhere and "-" in older:
+            older = older.rpartition("-")[0]
+            held = [name for name in await requests.owed(batch.lane, older) if name in names]
+            if held:
+                moved += await requests.split(batch.lane, older, batch.id, held)
+        return restored, taken + moved, elsewhere - moved, settled
 
     async def _release_strangers(self, batch: Batch, in_file: set[bytes]) -> None:
         """Give back what the manifest holds and the file never did: in the lost history it had left the batch."""
