@@ -33,7 +33,7 @@ from groupage_worker.routing import (
 from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.circuit import Admission, is_stalled
 from groupage_worker.scheduling.completion import hoped_s
-from groupage_worker.scheduling.estimates import TokenFactor, observe, pooled
+from groupage_worker.scheduling.estimates import TokenFactor, borrowed, observe, pooled
 from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, learn, resliced
 from groupage_worker.scheduling.moves import Berth, plan_moves, plan_rescues
 from groupage_worker.scheduling.slices import linger_s
@@ -102,9 +102,12 @@ class Pulling(Policy):
             ),
         )
         now_ms = ms(self._fleet.now)
+        now_ms = ms(self._fleet.now)
+        news = [k for k in self._known if not k.factor.is_known]
         known.factor = observe(known.factor, estimated=batch.estimate, counted=batch.true, now_ms=now_ms)
-        if known.learned.batches == 1:
-            known.shared = quotas.proven(known.shared, now_ms=now_ms)
+        for other in news:
+            other.factor = borrowed(other.factor, known.factor, now_ms=now_ms)
+            other.shared = quotas.proven(other.shared, now_ms=now_ms)
         known.circuit = circuits.completed()
 
     def cancelled(self, batch: Batch) -> None:

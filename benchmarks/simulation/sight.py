@@ -86,14 +86,14 @@ def may_create(fleet: Fleet, region: int, known: Known, batch: Batch) -> bool:
         there_tokens=sum(b.reserved + _hidden(known, b) for b in there),
         ahead_tokens=0,
         is_next=fleet.now >= known.asked_at + CREATE_S,
-        is_proven=known.learned.batches > 0,
+        is_proven=known.factor.is_known,
         usable_tokens=known.limit_tokens,
     )
 
 
 def is_unproven(fleet: Fleet, region: int, known: Known) -> bool:
-    """Whether something of ours is at the service there, and nothing of ours has ever ended there."""
-    return not known.learned.batches and any(b.remote for b in fleet.live[region].values())
+    """Whether something of ours is at the service there, and nothing of ours was ever counted."""
+    return not known.factor.is_known and any(b.remote for b in fleet.live[region].values())
 
 
 def hidden_tokens(fleet: Fleet, region: int, known: Known) -> int:

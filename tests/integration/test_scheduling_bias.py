@@ -13,11 +13,17 @@ from groupage_emulator import journal
 from groupage_emulator.config import Tokens
 from groupage_worker.models import Batch
 from groupage_worker.quota import BELIEF_MAX_S
+from groupage_worker.scheduling.estimates import TokenFactor
 from groupage_worker.stages import sight
 from groupage_worker.states import BatchState
 
 EAST = "gpt-eastus"
 QUOTA = 60_000
+
+
+def refusals(fleet: Fleet) -> int:
+    """Creates that the service refused at once."""
+    return sum(1 for r in fleet.emulator.journal.records() if isinstance(r, journal.Refused))
 
 
 async def at_service(fleet: Fleet) -> list[Batch]:
@@ -80,6 +86,32 @@ async def test_what_was_reserved_too_high_is_freed_at_once(redis: "Redis[bytes]"
         await assert_settled_once(fleet, ids)
 
 
+async def test_the_first_factor_is_told_to_the_other_deployments(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """What the first batch of a lane taught counts everywhere, until a deployment has seen something itself."""
+    config = emulator_config(counting=counting(2.0))
+    async with running_fleet(redis, clock, config=config) as fleet:
+
+        async def factors() -> list[TokenFactor]:
+            return [
+                (await fleet.batches.known.read(name)).factor(LANE) for name in fleet.settings.deployments
+            ]
+
+        ids = await fleet.submit(5, text="y" * 800, tokens=214)
+        await fleet.settle_all()
+        known = await factors()
+        (seen,) = (factor for factor in known if factor.batches)
+        assert seen.factor > 1.5
+        assert [factor.factor for factor in known] == [seen.factor] * 3
+        assert [factor.is_borrowed for factor in known].count(True) == 2
+        ids += await fleet.submit(300, text="y" * 800, tokens=214)
+        await fleet.settle_all()
+        assert not any(factor.is_borrowed for factor in await factors())
+        assert refusals(fleet) == 0
+        await assert_settled_once(fleet, ids)
+
+
 async def test_a_first_refusal_is_believed_while_something_of_ours_is_there(
     redis: "Redis[bytes]", clock: ManualClock
 ) -> None:
@@ -97,8 +129,7 @@ async def test_a_first_refusal_is_believed_while_something_of_ours_is_there(
         shared = (await fleet.batches.known.read(EAST)).shared
         assert shared.until_ms - clock.now_ms() > BELIEF_MAX_S * 1000
         assert await at_service(fleet)
-        refused = sum(1 for r in fleet.emulator.journal.records() if isinstance(r, journal.Refused))
-        assert refused == 1
+        assert refusals(fleet) == 1
         await fleet.settle_all()
         await assert_settled_once(fleet, ids)
 

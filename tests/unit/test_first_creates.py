@@ -1,11 +1,14 @@
 """When a create may be tried, as far as our own batches at the deployment are concerned, and what refusals then tell."""
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from groupage_worker import knowledge, quota
 from groupage_worker.knowledge import Knowledge
 from groupage_worker.quota import BELIEF_MAX_S, UNPROVEN_S, SharedLimit, may_create
+from groupage_worker.scheduling.estimates import TokenFactor, borrowed, observe
 from groupage_worker.scheduling.learning import Learned
 
 NOW = 1_700_000_000_000
@@ -56,8 +59,19 @@ def test_a_first_refusal_is_believed_until_one_of_ours_has_ended() -> None:
     known = knowledge.proven(Knowledge(shared=shared), now_ms=NOW, within_s=60.0)
     assert known.shared.limit_tokens(1_000, NOW + 59_999) == 600
     assert known.shared.limit_tokens(1_000, NOW + 60_000) == 1_000
-    counted = knowledge.proven(known, now_ms=NOW, within_s=0.0, is_first=True)
-    assert counted.shared.limit_tokens(1_000, NOW) == 1_000
+
+
+def test_what_was_counted_explains_the_refusals_of_before() -> None:
+    """The first factor of a lane, seen here or borrowed, ends the belief; a later one leaves it as it is."""
+    shared = SharedLimit(cap_tokens=600, until_ms=NOW + 60_000)
+    seen = observe(TokenFactor(), estimated=100, counted=135, now_ms=NOW)
+    for factor in (seen, borrowed(TokenFactor(), seen, now_ms=NOW)):
+        after = knowledge.counted(Knowledge(shared=shared), "chat", factor, now_ms=NOW)
+        assert after.is_proven("chat")
+        assert not after.is_proven("mail")
+        assert after.shared.limit_tokens(1_000, NOW) == 1_000
+        again = knowledge.counted(dataclasses.replace(after, shared=shared), "chat", seen, now_ms=NOW)
+        assert again.shared == shared
 
 
 @given(until_s=st.floats(0, UNPROVEN_S), within_s=st.floats(0, BELIEF_MAX_S), cap=st.integers(-1, 1_000))

@@ -12,6 +12,7 @@ from groupage_worker.scheduling.estimates import (
     FACTOR_MIN,
     REVALUED_ABOVE,
     TokenFactor,
+    borrowed,
     observe,
     pooled,
 )
@@ -96,3 +97,17 @@ def test_reservation_and_what_is_hidden_cover_the_factor(
     if known.revalued_at_ms:
         assert reserved + hidden >= estimated * known.factor
     assert abs(math.log(known.factor / known.base)) <= REVALUED_ABOVE * 1.001
+
+
+def test_the_first_factor_of_a_lane_is_lent_to_its_other_deployments() -> None:
+    """Where nothing was seen the first factor counts at once, for what is in flight too, and gives way to the own one."""
+    seen = observe(TokenFactor(), estimated=1_000, counted=1_350, now_ms=5_000)
+    lent = borrowed(TokenFactor(), seen, now_ms=6_000)
+    assert (lent.batches, lent.factor, lent.is_known) == (0, pytest.approx(1.35), True)
+    assert lent.hidden_tokens(opened_at_ms=5_999, estimated=1_000, reserved=1_000) == 350
+    own = observe(lent, estimated=1_000, counted=1_000, now_ms=7_000)
+    assert (own.batches, own.factor, own.is_borrowed) == (1, pytest.approx(1.0), False)
+    assert own.hidden_tokens(opened_at_ms=5_999, estimated=1_000, reserved=1_000) <= 1
+    assert borrowed(own, seen, now_ms=8_000) is own
+    assert borrowed(lent, own, now_ms=8_000) is lent
+    assert borrowed(TokenFactor(), own, now_ms=8_000).revalued_at_ms == 0

@@ -63,6 +63,10 @@ class Knowledge:
         """What is known of a lane's estimates here."""
         return self.factors.get(lane) or TokenFactor()
 
+    def is_proven(self, lane: str) -> bool:
+        """Whether it is known how the service counts a lane here, or at least how batches here end."""
+        return self.learned.batches > 0 or self.factor(lane).is_known
+
     def usable_tokens(self, quota_tokens: int, margin_ratio: float) -> int:
         """The part of a quota that we fill; the service's own headers may know that it is smaller than set.
 
@@ -106,18 +110,19 @@ def failed(known: Knowledge, *, now_ms: int, created_at_ms: int, reason: str) ->
     return known if circuit == known.circuit else dataclasses.replace(known, circuit=circuit, probe="")
 
 
-def proven(known: Knowledge, *, now_ms: int, within_s: float, is_first: bool = False) -> Knowledge:
-    """One of ours ended there: what a refusal told before any had is believed for no longer than `within_s`.
-
-    Args:
-        known: What was known.
-        now_ms: Now.
-        within_s: Seconds.
-        is_first: Whether it is the first of its lane that was counted, so that refusals are explained by that.
-    """
-    if known.shared.cap_tokens < 0 or (known.learned.batches and not is_first):
+def proven(known: Knowledge, *, now_ms: int, within_s: float) -> Knowledge:
+    """A batch ended there: what a refusal told before any had is believed for no longer than `within_s` seconds."""
+    if known.shared.cap_tokens < 0 or known.learned.batches:
         return known
     return dataclasses.replace(known, shared=quotas.proven(known.shared, now_ms=now_ms, within_s=within_s))
+
+
+def counted(known: Knowledge, lane: str, factor: TokenFactor, *, now_ms: int) -> Knowledge:
+    """A lane's factor there is this now; with the first one, refusals of before are explained."""
+    shared = known.shared
+    if shared.cap_tokens >= 0 and not known.factor(lane).is_known and factor.is_known:
+        shared = quotas.proven(shared, now_ms=now_ms)
+    return dataclasses.replace(known, shared=shared, factors={**known.factors, lane: factor})
 
 
 def probed(known: Knowledge, *, now_ms: int, batch: str) -> Knowledge:

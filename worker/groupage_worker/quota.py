@@ -20,7 +20,7 @@ FIRST_RATIO: Final = 0.5
 batches of a deployment are created at once; beyond that one at a time, so that one refusal teaches them all."""
 
 UNPROVEN_S: Final = 86_400.0
-"""A refusal is believed until one of ours has ended there for the first time, which the service promises within a day."""
+"""A refusal is believed until one of ours was counted for the first time; the service promises an end within a day."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,15 +77,15 @@ def refused(
 ) -> SharedLimit:
     """After a create was refused for quota.
 
-    While nothing of ours has ended there, nobody knows whether others hold the rest or our own estimates are too
-    low. To ask again would be refused for the latter until one of ours ends: so that is waited for.
+    While nothing was counted, nobody knows whether others hold the rest or our own estimates are too low. To ask
+    again would be refused for the latter until one of ours ends: so that is waited for.
 
     Args:
         shared: What was known.
         held_tokens: Reserved tokens of our own batches there, the refused one excluded.
         now_ms: Now.
         first_s: First belief in seconds; doubles up to `PAUSE_MAX_S`.
-        is_unproven: Whether something of ours is at the service there, and nothing of ours has ever ended there.
+        is_unproven: Whether something of ours is at the service there, and nothing of its lane was ever counted.
     """
     pause = next_pause(strikes=shared.strikes, first_s=first_s, reason="token_limit_exceeded")
     seconds = UNPROVEN_S if is_unproven else pause.seconds
@@ -93,7 +93,7 @@ def refused(
 
 
 def proven(shared: SharedLimit, *, now_ms: int, within_s: float = 0.0) -> SharedLimit:
-    """After the first one of ours ended there, or failed to: a refusal is believed no longer than for `within_s`."""
+    """Something of ours ended, and may be counted: what a refusal told before is believed no longer than `within_s`."""
     return dataclasses.replace(shared, until_ms=min(shared.until_ms, now_ms + int(within_s * 1000)))
 
 
@@ -153,7 +153,7 @@ def may_create(
         there_tokens: What ours at the service hold, likewise; creates under way included.
         ahead_tokens: What those of ours will hold that wait for their create as well, and come first.
         is_next: Whether none comes first, and no create is under way.
-        is_proven: Whether anything of ours has ever ended there.
+        is_proven: Whether it is known how the service counts: something of ours ended there, or of its lane elsewhere.
         usable_tokens: The part of the quota that we fill.
     """
     if there_tokens and there_tokens + own_tokens > usable_tokens:

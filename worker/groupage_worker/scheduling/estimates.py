@@ -37,6 +37,7 @@ class TokenFactor:
         variance: Of ln(counted / expected), batch by batch.
         base: What the factor was, about, when the batches of now were reserved.
         revalued_at_ms: Batches that were opened before this instant were reserved by another base; 0: none were.
+        is_borrowed: Whether it was learned at another deployment of the lane, because nothing was seen here.
     """
 
     batches: int = 0
@@ -44,6 +45,12 @@ class TokenFactor:
     variance: float = SPREAD_PRIOR**2
     base: float = 1.0
     revalued_at_ms: int = 0
+    is_borrowed: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is more than a guess."""
+        return self.batches > 0 or self.is_borrowed
 
     def margin_ratio(self, in_flight: int = 1) -> float:
         """Share on top of the factor that a batch is reserved with; it shrinks as evidence grows.
@@ -100,6 +107,25 @@ def observe(known: TokenFactor, *, estimated: int, counted: int, now_ms: int) ->
     if abs(math.log(factor / known.base)) <= REVALUED_ABOVE:
         return after
     return dataclasses.replace(after, base=factor, revalued_at_ms=now_ms)
+
+
+def borrowed(known: TokenFactor, other: TokenFactor, *, now_ms: int) -> TokenFactor:
+    """What is known at a deployment that has seen nothing, once the lane's first batch was counted at another.
+
+    Args:
+        known: What was known.
+        other: What was learned there.
+        now_ms: Now.
+
+    Returns:
+        The same where something was seen.
+    """
+    if known.is_known:
+        return known
+    lent = dataclasses.replace(known, factor=other.factor, is_borrowed=True)
+    if abs(math.log(lent.factor / known.base)) <= REVALUED_ABOVE:
+        return lent
+    return dataclasses.replace(lent, base=lent.factor, revalued_at_ms=now_ms)
 
 
 def pooled(known: TokenFactor, others: list[TokenFactor]) -> TokenFactor:

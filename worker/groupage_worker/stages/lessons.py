@@ -12,7 +12,7 @@ from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.knowledge import Knowledge
 from groupage_worker.models import Batch
 from groupage_worker.scheduling import circuit as circuits
-from groupage_worker.scheduling.estimates import TokenFactor, observe
+from groupage_worker.scheduling.estimates import TokenFactor, borrowed, observe
 from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, Learned, learn, resliced
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.sight import held, hidden_tokens, usable, worth_tokens
@@ -81,7 +81,7 @@ async def refused(context: Context, batch: Batch, code: str) -> float:
             held_tokens=state.reserved_tokens - own,
             now_ms=now,
             first_s=context.settings.submit.quota_pause_s,
-            is_unproven=not known.learned.batches and not is_alone,
+            is_unproven=not known.is_proven(batch.lane) and not is_alone,
         )
         return dataclasses.replace(known, shared=shared)
 
@@ -114,7 +114,7 @@ async def quota_wait(context: Context, batch: Batch, state: DeploymentState) -> 
         first = next(iter(await held(context, state)), batch)
         if first.id != batch.id:
             return HELD_LOOK_S, "quota_shared"
-    is_proven = known.learned.batches > 0
+    is_proven = known.is_proven(batch.lane)
     if is_proven and not await hidden_tokens(context, state):
         return 0.0, ""
     holders = await context.batches.moves.holders(state.attempts)
@@ -235,20 +235,32 @@ async def counted(context: Context, batch: Batch, *, tokens: int, lines: int) ->
     now = context.clock.now_ms()
 
     def change(known: Knowledge) -> Knowledge:
-        old = known.factor(batch.lane)
-        factor = observe(old, estimated=estimated, counted=tokens, now_ms=now)
-        if factor.batches and not old.batches:
-            known = knowledge.proven(known, now_ms=now, within_s=0.0, is_first=True)
-        return dataclasses.replace(known, factors={**known.factors, batch.lane: factor})
+        factor = observe(known.factor(batch.lane), estimated=estimated, counted=tokens, now_ms=now)
+        return knowledge.counted(known, batch.lane, factor, now_ms=now)
 
     known = await context.batches.known.update(batch.deployment, change)
+    factor = known.factor(batch.lane)
     if estimated and tokens:
         context.metrics.scheduler.estimate_error(
             batch.lane, batch.deployment, tokens / (estimated * before.factor) - 1
         )
-    factor = known.factor(batch.lane)
+    if factor.batches == 1:
+        await _lend(context, batch, factor)
     if factor.revalued_at_ms == now:
         await _revalue(context, batch.lane, batch.deployment, factor)
+
+
+async def _lend(context: Context, batch: Batch, factor: TokenFactor) -> None:
+    """Tell the lane's other deployments, which have seen nothing yet, what was learned at the first one."""
+    now = context.clock.now_ms()
+
+    def change(known: Knowledge) -> Knowledge:
+        lent = borrowed(known.factor(batch.lane), factor, now_ms=now)
+        return knowledge.counted(known, batch.lane, lent, now_ms=now)
+
+    for name in context.lane(batch).deployments:
+        if name != batch.deployment:
+            await context.batches.known.update(name, change)
 
 
 async def _revalue(context: Context, lane: str, deployment: str, factor: TokenFactor) -> None:
