@@ -124,6 +124,9 @@ def take_dump(redis: Any) -> Dump:
     found: dict[str, Entry] = {}
     for raw in redis.scan_iter(match="g1:*", count=1_000):
         kind = redis.type(raw).decode()
+        if kind == "none":
+            # its time to live ended while the dump was taken
+            continue
         verb, *rest = _READ[kind]
         value = redis.execute_command(verb, raw, *rest)
         if kind == "zset":

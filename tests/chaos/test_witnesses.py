@@ -1,9 +1,12 @@
 """What the judge reads: Redis' append-only file, and the producers' diaries."""
 
 from pathlib import Path
+from typing import Any
+
+import redis
 
 from tests.chaos import aof
-from tests.chaos.history import Acked, Diary, Refused, read_diary
+from tests.chaos.history import Acked, Diary, Refused, read_diary, take_dump
 
 
 def unit(*commands: bytes) -> list[list[bytes]]:
@@ -68,3 +71,22 @@ def test_a_diary_survives_a_cut(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'{"kind":"ack')
     assert read_diary(path) == notes
+
+
+class Fading(redis.Redis):
+    """A client under whose eyes a key expires: after it was listed, before it is read."""
+
+    def type(self, name: Any) -> Any:
+        """The type of a key that is gone by then."""
+        if name == b"g1:fading":
+            self.delete(name)
+        return super().type(name)
+
+
+def test_a_key_that_expires_while_the_dump_is_taken_is_left_out(redis_url: str) -> None:
+    """What was there when the keys were listed, and is gone when it is read, is no part of the dump."""
+    client = Fading.from_url(redis_url)
+    client.flushall()
+    client.mset({"g1:fading": "1", "g1:there": "2"})
+    assert set(take_dump(client)) == {"g1:there"}
+    client.close()
