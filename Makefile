@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := worker emulator encryption tokens tracing otlp dev
+EXTRAS := worker emulator compression encryption tokens tracing otlp dev
 
 .DEFAULT_GOAL := help
 .PHONY: upgrade-test image chart security alerts dashboards help setup demo simulate simulate-real test chaos-short chaos bench bench-guard lint types contracts base-install check lock clean

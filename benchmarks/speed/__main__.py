@@ -20,6 +20,7 @@ NAMES = (
     "waiters",
     "memory",
     "growth",
+    "compression",
     "idle",
     "start",
     "stall",

@@ -72,14 +72,15 @@ def _memory(report: Report, url: str) -> None:
     """Redis memory of a pending 2 kB request over its body."""
     bodies = compact_bodies(20_000)
     asyncio.run(rig.empty(url))
-    before = asyncio.run(_used(url))
+    before = asyncio.run(used(url))
     fill(url, bodies)
-    ratio = (asyncio.run(_used(url)) - before) / sum(map(len, bodies))
+    ratio = (asyncio.run(used(url)) - before) / sum(map(len, bodies))
     name = "Redis memory of a pending 2 kB request / its body"
     report.figures.append(Figure(name, [ratio], at_most=MEMORY_RATIO_MAX))
 
 
-async def _used(url: str) -> int:
+async def used(url: str) -> int:
+    """Memory of the server, bytes."""
     redis: Redis = connect(url)
     used: int = (await redis.info("memory"))["used_memory"]
     await disconnect(redis)

@@ -56,9 +56,12 @@ async def _submit_many(meter: Meter, url: str, bodies: Sequence[dict[str, Any]])
     await submit_into(meter, url, bodies)
 
 
-async def submit_into(meter: Meter, url: str, bodies: Sequence[dict[str, Any]]) -> None:
+async def submit_into(
+    meter: Meter, url: str, bodies: Sequence[dict[str, Any]], *, compress: bool = False
+) -> None:
     """Submit with one `submit_many` into a lane as it is."""
-    async with rig.worker(url), Producer(url, name=rig.PRODUCER, lane=rig.LANE) as producer:
+    producing = Producer(url, name=rig.PRODUCER, lane=rig.LANE, compress=compress)
+    async with rig.worker(url), producing as producer:
         await producer.lanes()
         with meter:
             tickets = await producer.submit_many(Request(body=body) for body in bodies)

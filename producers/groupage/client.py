@@ -38,8 +38,7 @@ class Producer:
             reply = await producer.reply(ticket)
 
     Args:
-        url: Redis of the data; see `groupage.connect`. A function that returns it is asked again at each new
-            connection, so that a rotated password is seen.
+        url: Redis of the data (`connect`); a function is asked for it at each new connection: passwords rotate.
         name: The producer's name, the same in all its processes; requests and replies belong to it.
         lane: Lane of calls that name none.
         durability: Level of accepts that name none: `memory`, `fsync` or `replicated`; see `Durability`.
@@ -50,6 +49,7 @@ class Producer:
         resubmit_bytes_max: Memory for bodies that are submitted again should Redis lose them (`held`).
         keys_dir: Folder with this producer's keys: bodies and replies are encrypted in Redis (`encryption`).
         count_tokens: Counts the input tokens of a body's canonical JSON, as `tokens.TokenCounter`; else estimated.
+        compress: Whether bodies are compressed in Redis (`compression`).
 
     Raises:
         InvalidRequest: If a name or the URL is malformed.
@@ -70,6 +70,7 @@ class Producer:
         resubmit_bytes_max: int = RESUBMIT_BYTES_MAX,
         keys_dir: Path | str | None = None,
         count_tokens: Callable[[bytes], int] | None = None,
+        compress: bool = False,
     ) -> None:
         self.name = checks.check_producer(name)
         self._ring = ring = None if keys_dir is None else KeyRing(keys_dir, name)
@@ -78,9 +79,8 @@ class Producer:
         self._redis: Redis = connect(url, socket_timeout_s=socket_timeout_s)
         self._clock = ServerClock(clock or SystemClock())
         self._lanes = Lanes(self._redis, self._clock)
-        self._held = Held(resubmit_bytes_max)
-        self._epoch = Epoch(self._redis)
-        held, epoch = self._held, self._epoch
+        self._held = held = Held(resubmit_bytes_max)
+        self._epoch = epoch = Epoch(self._redis)
         shared: dict[str, Any] = {"producer": name, "clock": self._clock, "held": held, "epoch": epoch}
         levels = Levels(self._redis, timeout_s=min(durability_timeout_s, socket_timeout_s / 2))
         self._intake = Intake(self._redis, client=client, levels=levels, **shared)
@@ -97,6 +97,7 @@ class Producer:
             before=self._keeper.start,
             ring=ring,
             count_tokens=count_tokens,
+            compress=compress,
         )
         self.lane, self.durability = self._maker.lane, self._maker.durability
 

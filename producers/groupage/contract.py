@@ -95,6 +95,8 @@ class LaneInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Quota of the largest deployment of the lane: a request above it can never be sent."""
     deadline_s: float = 172_800.0
     reply_ttl_s: float = 172_800.0
+    packings: tuple[str, ...] = ()
+    """Ways of compressing bodies that its workers open."""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +112,8 @@ class ReplyError(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         code: The service's code (`content_filter`, `invalid_request`, ...) or one of ours: `deadline_exceeded`,
-            `cancelled_by_producer`, `dropped_by_operator`, `exceeds_quota`, `no_result`, `unreadable_result`.
+            `cancelled_by_producer`, `dropped_by_operator`, `exceeds_quota`, `no_result`, `unreadable_body`,
+            `unreadable_result`.
         message: For people.
         details: The service's whole error object where there is one, content filter results included.
     """

@@ -243,9 +243,9 @@ class Intake:
             keep_until_ms = now_ms + item.reply_ttl_ms
             item.deadline_at_ms = deadline_at_ms
             item.keep_until_ms = min(deadline_at_ms, keep_until_ms)
-            body = item.body
-            header = codec.pack_header(item.digest, stamp, deadline_at_ms, item.tokens, len(body), letter)
-            page.add(item.id, deadline_at_ms, item.tokens, len(body), header + body)
+            body, size = item.body, item.body_bytes or len(item.body)
+            header = codec.pack_header(item.digest, stamp, deadline_at_ms, item.tokens, size, letter)
+            page.add(item.id, deadline_at_ms, item.tokens, size, header + body)
         return self._scripts.pack_submit(lane, self._producer, priority, page, now_ms=now_ms)
 
     def _answer(self, items: list[Item], answer: Submitted, level: Durability, missed: str | None) -> None:

@@ -38,6 +38,7 @@ class Item(msgspec.Struct, eq=False):
         reply_ttl_ms: How long its reply can be read at least.
         outcome: Who waits for its ticket; None once it was told.
         index: Its place in a group.
+        body_bytes: Size of the body in an input file, where it is stored in another size.
         keep_until_ms: Until when (Unix ms) it may be submitted again, once accepted.
     """
 
@@ -54,6 +55,7 @@ class Item(msgspec.Struct, eq=False):
     index: int = 0
     deadline_at_ms: int = 0
     keep_until_ms: int = 0
+    body_bytes: int = 0
 
     @property
     def key(self) -> Key:

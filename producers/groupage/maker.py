@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from groupage import checks, faults
+from groupage.compression import ZSTD, Compressor
 from groupage.contract import Durability, LaneInfo, Request
 from groupage.encryption import KeyRing
 from groupage.epoch import Epoch
@@ -23,6 +24,10 @@ class Maker:
         before: Called before each item is made.
         ring: The producer's keys, where bodies are encrypted.
         count_tokens: Counts input tokens of requests that do not say; None estimates.
+        compress: Whether bodies are made smaller, where the lane's workers open them.
+
+    Raises:
+        ImportError: If they are to be, and the library is not installed.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class Maker:
         before: Callable[[], None],
         ring: KeyRing | None,
         count_tokens: checks.CountTokens | None,
+        compress: bool,
     ) -> None:
         self.lane = None if lane is None else checks.check_lane(lane)
         self.durability: Final = checks.check_durability(durability)
@@ -45,6 +51,7 @@ class Maker:
         self._before = before
         self._ring = ring
         self._count_tokens = count_tokens
+        self._compressor = Compressor() if compress else None
 
     def level(self, durability: str | None) -> Durability:
         """The level that a call asks for.
@@ -100,7 +107,12 @@ class Maker:
             index=index,
             count_tokens=self._count_tokens,
         )
+        body = item.body
+        if self._compressor is not None and ZSTD in info.packings:
+            # quotas and files are of the body, whatever it takes to store it
+            item.body_bytes = len(body)
+            item.body = self._compressor.pack(body)
         if self._ring is not None:
-            item.digest = self._ring.digest(item.body)
+            item.digest = self._ring.digest(body)
             item.body = self._ring.seal("request", item.id, item.body)
         return item

@@ -19,6 +19,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from groupage import codec, keys
+from groupage.compression import unpack
 from groupage.connect import connect, disconnect
 from groupage.contract import Endpoint, LaneInfo, ReplyError, Status, Usage, WireReply
 from groupage.scripts import Scripts, Settlement, listener_of, notify
@@ -71,7 +72,7 @@ async def open_requests(redis_url: str, lane: str, producer: str) -> list[OpenRe
                 found.append(
                     OpenRequest(
                         id=key.decode().removeprefix(prefix),
-                        body=msgspec.json.decode(codec.body_of(value)),
+                        body=msgspec.json.decode(unpack(codec.body_of(value), bytes_max=header.body_bytes)),
                         tokens=header.tokens,
                         priority=header.priority.name.lower(),
                         accepted_at_ms=header.accepted_at_ms,

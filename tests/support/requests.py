@@ -17,24 +17,20 @@ async def submit(
     *ids: str,
     now_ms: int,
     body: bytes = BODY,
+    plain: bytes | None = None,
     tokens: int = 10,
     deadline_s: float = 86_400.0,
     priority: Priority = Priority.NORMAL,
     client: str = CLIENT,
 ) -> str:
-    """Submit requests with one script call; returns its codes, one character an id."""
+    """Submit requests with one script call; returns its codes, one character an id. `plain`: what `body` is made of."""
     deadline = now_ms + int(deadline_s * 1000)
-    digest = codec.body_hash(body)
-    value = codec.pack_request(
-        body,
-        digest=digest,
-        client=client,
-        deadline_at_ms=deadline,
-        accepted_at_ms=now_ms,
-        tokens=tokens,
-        priority=priority,
+    plain = body if plain is None else plain
+    digest = codec.body_hash(plain)
+    header = codec.pack_header(
+        digest, codec.stamp_of(client, now_ms), deadline, tokens, len(plain), priority.value
     )
-    entries = [Entry(request, digest, deadline, tokens, len(body), value) for request in ids]
+    entries = [Entry(request, digest, deadline, tokens, len(plain), header + body) for request in ids]
     done = await Scripts(redis).submit(lane, producer, priority, entries, now_ms=now_ms)
     return done.codes
 

@@ -21,7 +21,7 @@ _WORDS: Final = """
     http_504 redirected unreadable_answer key_unreadable token_unavailable deployment_sku no_errors_given
     file_not_processed file_error content_too_large
     truncated too_slow list_stuck aborted connect connection_lost timeout connection configuration fence_lost spool_full
-    deadline_exceeded cancelled_by_producer exceeds_quota no_result unreadable_result
+    deadline_exceeded cancelled_by_producer exceeds_quota no_result unreadable_body unreadable_result
     line left_over refused split empty closed late fenced file_not_found file_pending short_upload uploads_exhausted
     never_created batch_vanished file_gone unknown_status file_without_record snapshot redis not_in_settings strange_line
     stuck_validating stuck_in_progress stuck_finalizing stuck_cancelling stuck_unknown nobody_waits truncated duplicate

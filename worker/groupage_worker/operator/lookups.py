@@ -6,6 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from groupage import checks, codec
+from groupage.compression import CompressionError, unpack
 from groupage.contract import RequestStatus
 from groupage.encryption import is_sealed
 from groupage.errors import UnknownRequest
@@ -204,6 +205,10 @@ async def request(args: Namespace, session: Session) -> int:
             body = codec.body_of(value)
             if is_sealed(body):
                 raise Mistake("--body: it is encrypted, and only its producer and the workers have the keys")
+            try:
+                body = unpack(body, bytes_max=found["body_bytes"])
+            except CompressionError as error:
+                raise Mistake(f"--body: {error}") from None
             found["body"] = body.decode("utf-8", "replace")
     if args.json:
         show.as_json(found)

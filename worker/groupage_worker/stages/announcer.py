@@ -1,5 +1,6 @@
 """What producers are told of the lanes: at every start, and again after Redis forgot."""
 
+from groupage.compression import ZSTD
 from groupage.contract import LaneInfo
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.sight import line_tokens
@@ -21,6 +22,7 @@ async def announce_lanes(context: Context) -> None:
             ),
             deadline_s=lane.deadline_s,
             reply_ttl_s=lane.reply_ttl_s,
+            packings=(ZSTD,),
         )
         limits = {
             "max_open_requests": lane.open_requests_max,

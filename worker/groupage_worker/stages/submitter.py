@@ -20,10 +20,11 @@ from groupage_worker.errors import (
     Transient,
     Unclear,
 )
-from groupage_worker.models import RELEASE, Batch, Move
+from groupage_worker.models import Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages.consequences import follow, give_back
 from groupage_worker.stages.context import FROZEN_WAIT_S, Context
+from groupage_worker.stages.giveback import end_empty
 from groupage_worker.stages.lessons import accepted, quota_wait
 from groupage_worker.stages.naming import input_file_name, metadata_of
 from groupage_worker.stages.spool import SpoolFile, spooled
@@ -80,8 +81,7 @@ class Submitter:
         try:
             async with spooled(context, batch) as spool:
                 if spool.lines == 0:
-                    empty = {"outcome": "empty"}
-                    return Move(state=BatchState.CLEANING, reservation=RELEASE, fields=empty, reason="empty")
+                    return await end_empty(context, batch)
                 remote = await self._adopt(batch, spool) or await self._upload(batch, spool)
         except OutsideZone as error:
             return self._outside(batch, error)

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from groupage import codec, keys
-from groupage.codec import CLIENT_CHARS
 from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority
 from groupage.scripts import Scripts, Settlement, load_script, settled_of
 from groupage_worker.clock import Clock
 from groupage_worker.models import Claim, Debt, LaneLoad, Regained, Settled, Waiting
 from groupage_worker.store.client import RedisClient
+from groupage_worker.store.packed import plain
 
 MANIFEST_TTL_MS = 30 * 86_400_000
 """A manifest outlives every deadline (14 days) and the week that open requests outlive theirs."""
@@ -23,7 +23,7 @@ LOOK_PAGE = 200
 PEEK_PRODUCERS = 256
 """Producers looked at for the oldest waiting request; those served next come first."""
 
-NOBODY = "0" * CLIENT_CHARS
+NOBODY = "0" * codec.CLIENT_CHARS
 """No client is known for a request that Redis had forgotten; whoever waits finds the reply by its own sweep."""
 
 
@@ -163,10 +163,10 @@ class RequestStore:
         ]
 
     async def payloads(self, lane: str, debts: Sequence[Debt]) -> list[bytes | None]:
-        """Request values; None for whatever was settled meanwhile, even if its id was accepted anew since."""
+        """Request values with plain bodies; None for whatever was settled meanwhile, even if its id was accepted anew."""
         values = await self._redis.mget(keys.requests(lane, [debt.custom_id for debt in debts]))
         return [
-            value if value and debt.accepted == value[52:65] else None
+            plain(value) if value and debt.accepted == value[52:65] else None
             for debt, value in zip(debts, values, strict=True)
         ]
 

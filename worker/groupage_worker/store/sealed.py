@@ -13,6 +13,7 @@ from groupage.scripts import Settlement
 from groupage_worker.clock import Clock
 from groupage_worker.models import Debt, Regained, Settled
 from groupage_worker.store.client import RedisClient
+from groupage_worker.store.packed import plain
 from groupage_worker.store.requests import RequestStore
 
 log = structlog.get_logger("sealed")
@@ -50,14 +51,14 @@ class SealedRequestStore(RequestStore):
             log.error("sealed.left_out", lane=lane, code=reason, requests=n)
         return opened
 
-    def _opened(self, custom_id: bytes, value: bytes) -> bytes:
+    def _opened(self, custom_id: bytes, value: bytes) -> bytes | None:
         body = body_of(value)
         if not is_sealed(body):
             return value
         ring, name = self._ring(custom_id)
         if ring is None:
             raise KeyMissing("the producer has no folder of keys here")
-        return value[: -len(body)] + ring.open("request", name, body)
+        return plain(value[: -len(body)] + ring.open("request", name, body))
 
     def _ring(self, custom_id: bytes) -> tuple[KeyRing | None, str]:
         producer, _, name = custom_id.decode("ascii").partition(":")
