@@ -275,7 +275,7 @@ async def _revalue(context: Context, lane: str, deployment: str, factor: TokenFa
         "lessons.factor_changed",
         lane=lane,
         deployment=deployment,
-        factor=round(factor.factor, 3),
+        factor_ratio=round(factor.factor, 3),
         freed_tokens=freed,
         hidden_tokens=await hidden_tokens(context, state),
     )
