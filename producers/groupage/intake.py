@@ -1,8 +1,8 @@
 """Submits of one process, gathered into few calls.
 
 Whatever `submit` calls come together in one turn of the event loop, or while a call is on its way, goes out
-as one `submit.lua` call per lane and priority. One call runs at a time and level of durability, and a second one beside it
-where there is enough for a whole one. Above `memory` all that waits goes out as one group of calls with one barrier
+as one `submit.lua` call per lane and priority. One call runs at a time and level of durability, and others beside it
+where there is enough for whole ones. Above `memory` all that waits goes out as one group of calls with one barrier
 behind it, so that a barrier of 0.1 s is shared by thousands.
 """
 
@@ -25,8 +25,8 @@ from groupage.held import Held
 from groupage.items import Item
 from groupage.scripts import Call, Scripts, SubmitPage, Submitted
 
-CALLS_MAX: Final = 2
-"""Whole calls on their way: while this process looks through one answer Redis has the next call to work on."""
+CALLS_MAX: Final = 3
+"""Whole calls on their way: while this process looks through one answer Redis has the next calls to work on."""
 
 BUFFER_BYTES_MAX: Final = 16_000_000
 """Bodies that wait in this process before `submit` makes its callers wait; so a group has no more either."""

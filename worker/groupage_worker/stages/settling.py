@@ -9,8 +9,12 @@ from groupage_worker.endings import cancel_all
 from groupage_worker.models import Settled
 from groupage_worker.results import Row
 
-AT_ONCE = 2
-"""Pages under way: while Redis answers for one it has the next to work on."""
+AT_ONCE = 3
+"""Pages under way. An answer and the next page each take this process a few turns of its loop, with a chunk to read in each:
+with three pages Redis is never out of work meanwhile, with two it is for a quarter of the time, with one for a half."""
+
+AT_ONCE_BYTES = 4_000_000
+"""Of large replies fewer pages are under way, so that their memory stays that of one page."""
 
 
 class Settling:
@@ -27,19 +31,21 @@ class Settling:
         count: Callable[[Settled, list[Row]], None],
     ) -> None:
         self._settle, self._count = settle, count
-        self._under_way: deque[tuple[asyncio.Task[Settled], list[Row]]] = deque()
+        self._under_way: deque[tuple[asyncio.Task[Settled], list[Row], int]] = deque()
 
     async def add(self, page: list[Settlement], rows: list[Row]) -> None:
-        """Begin to settle a page, after waiting for the oldest one where as many as may be are under way.
+        """Begin to settle a page, after waiting for the oldest ones where as much as may be is under way.
 
         Raises:
             Exception: Whatever settling an earlier page raised; those behind it are given up, and still owed or settled.
         """
         names = {row.custom_id for row in rows}
         # of two lines of one request the first stands: they are never under way at once
-        is_repeated = any(row.custom_id in names for _, others in self._under_way for row in others)
-        await self._wait(leave=0 if is_repeated else AT_ONCE - 1)
-        self._under_way.append((asyncio.ensure_future(self._settle(page)), rows))
+        is_repeated = any(row.custom_id in names for _, others, _ in self._under_way for row in others)
+        size = sum([len(one.reply) for one in page])
+        fits = size + sum(one for _, _, one in self._under_way) <= AT_ONCE_BYTES
+        await self._wait(leave=AT_ONCE - 1 if fits and not is_repeated else 0)
+        self._under_way.append((asyncio.ensure_future(self._settle(page)), rows, size))
         # or it would be sent no sooner than the next chunk was read
         await asyncio.sleep(0)
 
@@ -53,11 +59,11 @@ class Settling:
 
     async def _wait(self, *, leave: int) -> None:
         while len(self._under_way) > leave:
-            task, rows = self._under_way.popleft()
+            task, rows, _ = self._under_way.popleft()
             try:
                 done = await task
             except BaseException:
                 others, self._under_way = self._under_way, deque()
-                await cancel_all([other for other, _ in others])
+                await cancel_all([other for other, _, _ in others])
                 raise
             self._count(done, rows)
