@@ -205,18 +205,13 @@ async def test_a_full_disk_gives_a_clear_error_and_leaves_nothing(fleet: Fleet) 
     """A spool that cannot grow raises SpoolFull, and the folder is gone."""
     await fleet.submit(50)
     await fleet.advance(5)
-    batch = (await fleet.pipeline._gatherer.tick(LANE))[0]
-    held = await fleet.batches.begin(batch.id)
-    assert held
-    await fleet.batches.commit(held, await fleet.pipeline._gatherer.step(held))
-    held = await fleet.batches.begin(batch.id)
-    assert held
+    held = await fleet.begin_claim()
     await fleet.pipeline._gatherer.step(held)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
     try:
         with pytest.raises(SpoolFull):
-            async with spool.spooled(fleet.context, batch):
+            async with spool.spooled(fleet.context, held):
                 pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

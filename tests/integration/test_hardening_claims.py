@@ -105,20 +105,15 @@ async def test_a_claim_cut_short_is_sealed_whoever_looked_at_it(fleet: Fleet) ->
     """A worker that does not know the lane does not hide that a claim was cut short: no reservation is overrun."""
     await fleet.submit(300, tokens=100)
     await fleet.advance(5)
-    batch = (await fleet.pipeline._gatherer.tick(LANE))[0]
-    held = await fleet.batches.begin(batch.id)
-    assert held
-    await fleet.batches.commit(held, await fleet.pipeline._gatherer.step(held))
-    held = await fleet.batches.begin(batch.id)
-    assert held
+    held = await fleet.begin_claim()
     await fleet.pipeline._gatherer._fill(held)
     lane = fleet.settings.lanes.pop(LANE)
-    await fleet.pipeline.run(batch.step, heavy=True)
+    await fleet.pipeline.run(held.step, heavy=True)
     fleet.settings.lanes[LANE] = lane
     await fleet.advance(5)
-    await fleet.pipeline.run(batch.step, heavy=True)
-    record = await fleet.batches.read(batch.id)
+    await fleet.pipeline.run(held.step, heavy=True)
+    record = await fleet.batches.read(held.id)
     assert record
     assert record.tokens <= held.tokens
-    owed = await fleet.requests.owed(LANE, batch.id)
-    assert await fleet.requests.owed_tokens(LANE, batch.id, owed) <= held.tokens
+    owed = await fleet.requests.owed(LANE, held.id)
+    assert await fleet.requests.owed_tokens(LANE, held.id, owed) <= held.tokens

@@ -191,6 +191,16 @@ class Fleet:
 
         return await self.run_until(nothing_is_there, step_s=60.0, **options)
 
+    async def begin_claim(self) -> Batch:
+        """A batch whose next step fills it: opened by the gatherer, its claim intended and begun."""
+        (batch, *_) = await self.pipeline._gatherer.tick(LANE)
+        held = await self.batches.begin(batch.id)
+        assert held
+        await self.batches.commit(held, await self.pipeline._gatherer.step(held))
+        held = await self.batches.begin(batch.id)
+        assert held
+        return held
+
     async def open_batches(self) -> list[Batch]:
         """Batches that are not closed, oldest first."""
         found = []
