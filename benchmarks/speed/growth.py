@@ -51,8 +51,11 @@ def run(*, repetitions: int, scale: float) -> Report:
 
 async def _costs(url: str, pid: int) -> dict[str, float]:
     submit, gather, settle = Meter(pid), Meter(pid), Meter(pid)
-    await intake.submit_into(submit, url, workload.bodies(WORK, size=BODY_BYTES))
-    async with rig.worker(url) as real:
+    # more than five million would be refused, and two of one producer
+    limits = ("open_requests_max", "open_bytes_max", "producer_requests_max", "producer_bytes_max")
+    settings = rig.settings_of(lane=dict.fromkeys(limits, 10**11))
+    await intake.submit_into(submit, url, workload.bodies(WORK, size=BODY_BYTES), settings=settings)
+    async with rig.worker(url, settings) as real:
         batch = rig.batch_of(secrets.token_hex(8), tokens=WORK * (BODY_BYTES // 4))
         with gather:
             gather.units = await rig.gather(real, batch)

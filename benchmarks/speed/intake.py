@@ -20,6 +20,7 @@ from benchmarks.speed.raw import RawRedis, packed
 
 from groupage import Producer, Request, codec
 from groupage.contract import ORPHAN_TTL_MS, Priority
+from groupage_worker.settings import Settings
 
 PAGE = 256
 PROCESSES = 4
@@ -57,11 +58,16 @@ async def _submit_many(meter: Meter, url: str, bodies: Sequence[dict[str, Any]])
 
 
 async def submit_into(
-    meter: Meter, url: str, bodies: Sequence[dict[str, Any]], *, compress: bool = False
+    meter: Meter,
+    url: str,
+    bodies: Sequence[dict[str, Any]],
+    *,
+    compress: bool = False,
+    settings: Settings | None = None,
 ) -> None:
     """Submit with one `submit_many` into a lane as it is."""
     producing = Producer(url, name=rig.PRODUCER, lane=rig.LANE, compress=compress)
-    async with rig.worker(url), producing as producer:
+    async with rig.worker(url, settings), producing as producer:
         await producer.lanes()
         with meter:
             tickets = await producer.submit_many(Request(body=body) for body in bodies)
