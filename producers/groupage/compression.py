@@ -1,7 +1,8 @@
 r"""Bodies compressed at rest: `Producer(..., compress=True)`. Needs `groupage[compression]`.
 
-Only for lanes whose workers announce that they open such bodies; for others nothing changes. A compressed body is `\0 z 1 <zstd frame>`, and the frame says how large the body is. The worker opens it for the input file
-only. Compression comes before encryption: what is encrypted does not get smaller.
+Only for lanes whose workers announce that they open such bodies; for others nothing changes. A compressed body is
+`\0 z 1 <zstd frame>`, and the frame says how large the body is. The worker opens it for the input file only.
+Compression comes before encryption: what is encrypted does not get smaller.
 
 The `1` is the dictionary, `dictionary1.txt`: what requests have in common, and common words of English, which saves a
 tenth at 2 kB. It never changes, because bodies in Redis are made with it; a better one is a `2` beside it.
