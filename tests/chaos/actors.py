@@ -39,6 +39,8 @@ class StuckError(Exception):
 class StepActor:
     """One run of one step by one worker."""
 
+    hears_sent = False
+
     def __init__(self, worker: str, step: str) -> None:
         self.worker, self.step = worker, step
         self.where: Point | None = None

@@ -75,6 +75,7 @@ class Counter:
     def __init__(self, die_at: int | None, phases: frozenset[str]) -> None:
         self.points: list[Point] = []
         self._die_at, self._phases = die_at, phases
+        self.hears_sent = "sent" in phases
 
     async def at(self, point: Point) -> None:
         """Count a point."""

@@ -51,7 +51,7 @@ CALM_S = 200_000.0
 """Virtual seconds in which everything must come to rest once faults stop: longer than any deadline, also the two days
 that a lane gives to requests whose own deadline Redis forgot."""
 
-CALM_STEPS = ((4, 0.5), (10, 30.0), (20, 120.0), (40, 600.0))
+CALM_STEPS = ((2, 0.5), (6, 30.0), (9, 300.0), (14, 1_200.0))
 """Up to which round of the calm at least how many virtual seconds pass before everything that is due runs again."""
 
 SWEEP_S = 700.0
@@ -232,8 +232,8 @@ class Simulation:
         running = {actor.step for one in self._workers for actor in one.actors}
         due = [
             (name.decode(), heavy)
-            for heavy, key in ((False, keys.DUE_LIGHT), (True, keys.DUE_HEAVY))
-            for name in await self._own.zrange(key, "-inf", now, byscore=True)
+            for heavy, listed in zip((False, True), await self._due("-inf", now, byscore=True), strict=True)
+            for name in listed
             if name.decode() not in running or rng.random() < self.weather.rates["twice"]
         ]
         if not due:
@@ -336,11 +336,18 @@ class Simulation:
         """Seconds to the next step of a batch; None if there is none."""
         dues = [
             at
-            for key in (keys.DUE_LIGHT, keys.DUE_HEAVY)
-            for name, at in await self._own.zrange(key, 0, -1, withscores=True)
+            for listed in await self._due(0, -1, withscores=True)
+            for name, at in listed
             if name.startswith(b"batch:")
         ]
         return (min(dues) - self._clock.now_ms()) / 1000 if dues else None
+
+    async def _due(self, start: Any, end: Any, **options: Any) -> list[Any]:
+        """A range of the light due set and of the heavy one, in one call."""
+        async with self._own.pipeline(transaction=False) as pipe:
+            for key in (keys.DUE_LIGHT, keys.DUE_HEAVY):
+                pipe.zrange(key, start, end, **options)
+            return await pipe.execute()
 
     async def _calm(self) -> None:
         """No fault any more: sleepers wake up, then everything runs to its end."""
