@@ -11,6 +11,9 @@ from groupage import faults, keys
 NEVER_MS: Final = 2**63
 """Stands for the beat where there is no worker."""
 
+DOUBTED: Final = b"doubted"
+"""Number of no history."""
+
 _log = logging.getLogger("groupage")
 
 
@@ -30,6 +33,8 @@ class Epoch:
 
     Attributes:
         number: The one that was dealt with last; empty where no worker has ever been, None before the first look.
+        turn: Grows whenever somebody begins to deal with another history. An answer to what was asked in an earlier turn
+            may be of the history before.
         look: Set by whoever has a reason to look at once: a broken connection, or a request that is gone.
     """
 
@@ -37,6 +42,7 @@ class Epoch:
         self._redis = redis
         self._is_blind = False
         self.number: bytes | None = None
+        self.turn = 0
         self.look = asyncio.Event()
 
     async def open(self) -> None:
@@ -48,6 +54,12 @@ class Epoch:
         if self.number is None:
             now = await self.read()
             self.number = now.number if self.number is None else self.number
+
+    def doubt(self) -> None:
+        """Have the history dealt with once more: an answer came late, and what it said may be lost already."""
+        self.turn += 1
+        self.number = DOUBTED
+        self.look.set()
 
     async def read(self) -> Now:
         """The epoch as it is now.

@@ -196,6 +196,7 @@ class Intake:
         for pause_s in (*RETRY_S, None):
             if not chunks:
                 return
+            turn = self._epoch.turn
             results, missed = await self._try(level, chunks)
             again: list[Chunk] = []
             was_done = maybe_done
@@ -208,6 +209,9 @@ class Intake:
                 else:
                     maybe_done = maybe_done or not faults.is_unsent(result)
                     again.append(chunk)
+            if self._epoch.turn != turn:
+                # accepted by a history that is over, perhaps: then nobody has looked yet whether these are lost
+                self._epoch.doubt()
             chunks = again
             if pause_s is not None and chunks:
                 self._epoch.look.set()  # what comes back may be another history

@@ -112,10 +112,12 @@ class Keeper:
         if now.is_frozen or (not now.number and self._epoch.number):
             return False
         if now.number != self._epoch.number:
+            self._epoch.turn = turn = self._epoch.turn + 1
             lost = await self._find_lost()
             await self._submit_all(lost)
-            # a loss that came meanwhile has another number, and is found by the next look
-            self._epoch.number = now.number
+            if self._epoch.turn == turn:
+                # a loss that came meanwhile has another number, and is found by the next look
+                self._epoch.number = now.number
             log = _log.warning if lost else _log.info
             log("groupage: Redis has another history now; %d requests were submitted again", len(lost))
             self._after()

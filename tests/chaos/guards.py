@@ -256,5 +256,6 @@ MUTATIONS = (
     Mutation("nothing ends while frozen", f"{_STAGES}/tracker.py", "            if context.epochs.is_frozen:\n", "            if False:\n", ("history",)),
     Mutation("an old copy of a file is left alone", f"{_STAGES}/recoverer.py", "if not context.epochs.is_frozen and self._is_old(file):", "if False:", ("history",)),
     Mutation("a freeze is ended by its own number", f"{_LUA}/unfreeze.lua", "if redis.call('HGET', epoch, 'number') ~= ARGV[1] then", "if false then", ("history",)),
+    Mutation("a ticket of an older history is doubted", "producers/groupage/intake.py", "if self._epoch.turn != turn:", "if False:", ("producers",)),
     Mutation("what was seen of an attempt ends with it", "worker/groupage_worker/store/batches.py", "{**Batch.fresh(), **fields,", "{**fields,", ("history",)),
 )  # fmt: skip

@@ -45,6 +45,7 @@ FINDERS: dict[str, list[str]] = {
             for name in ("deliver", "gather_and_submit", "recovery", "hardening", "hardening_claims")
         ),
     ],
+    "producers": [*_PYTEST, "tests/producers/test_late_answers.py", "tests/producers/test_history.py"],
     "scheduling": [
         *_PYTEST,
         *(f"tests/integration/test_scheduling_{name}.py" for name in ("moves", "deadlines", "quota")),

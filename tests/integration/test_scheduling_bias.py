@@ -44,7 +44,7 @@ async def has_learned(fleet: Fleet) -> bool:
 async def hidden(fleet: Fleet) -> int:
     """What batches hold beyond their reservations."""
     state = (await fleet.batches.deployments([EAST]))[EAST]
-    return await sight.hidden_tokens(fleet.context, state)
+    return await sight.hidden_tokens(fleet.context, EAST, state)
 
 
 async def test_what_was_reserved_too_low_is_counted_until_it_has_ended(

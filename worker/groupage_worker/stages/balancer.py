@@ -107,16 +107,20 @@ class Balancer:
             await self._context.batches.known.update(view.name, lambda known: unprobed(known, probe))
 
     async def _flying(self, lane: str, seen: list[sight.View]) -> dict[str, Batch]:
-        """Batches of the lane at the service that no cancel was sent for, by id."""
-        attempts = [attempt for view in seen for attempt in view.state.attempts]
-        return {
-            batch.id: batch
-            for batch in await self._context.batches.moves.holders(attempts)
-            if batch.lane == lane
-            and batch.state is BatchState.SUBMITTED
-            and not batch.target
-            and not batch.cancelled_at_ms
-        }
+        """Batches of the lane at the service that no cancel was sent for, by id.
+
+        What has begun stays where it is, so how far it has come is of no interest, except where nothing moves.
+        """
+        found: dict[str, Batch] = {}
+        for view in seen:
+            is_stalled_here = view.state.known.signs.is_stalled
+            batches = await self._context.batches.moves.sent(
+                view.name,
+                view.state.attempts,
+                is_enough=(lambda _: False) if is_stalled_here else (lambda batch: batch.run_at_ms > 0),
+            )
+            found |= {b.id: b for b in batches if b.lane == lane and _is_flying(b)}
+        return found
 
     async def _online(self, lane: str) -> Online | None:
         """The lane's online deployment, if it can be asked now."""
@@ -194,3 +198,7 @@ class Balancer:
                     seconds=move.gain_s,
                 )
         return moved
+
+
+def _is_flying(batch: Batch) -> bool:
+    return batch.state is BatchState.SUBMITTED and not batch.target and not batch.cancelled_at_ms

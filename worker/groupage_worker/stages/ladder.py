@@ -184,7 +184,7 @@ class Ladder:
         )
         limit = sight.usable(context, deployment, state)
         limit = state.known.shared.limit_tokens(limit, context.clock.now_ms())
-        limit -= await sight.hidden_tokens(context, state)
+        limit -= await sight.hidden_tokens(context, deployment, state)
         reserve = math.ceil(tokens * max(1.0, state.known.factor(lane).reserve_ratio()))
         if not await context.batches.open(batch, tokens=reserve, limit=limit):
             return None

@@ -115,7 +115,7 @@ async def quota_wait(context: Context, batch: Batch, state: DeploymentState) -> 
         if first.id != batch.id:
             return HELD_LOOK_S, "quota_shared"
     is_proven = known.is_proven(batch.lane)
-    if is_proven and not await hidden_tokens(context, state):
+    if is_proven and not await hidden_tokens(context, batch.deployment, state):
         return 0.0, ""
     holders = await context.batches.moves.holders(state.attempts)
     there = [b for b in holders if b.state in AT_SERVICE and b.id != batch.id]
@@ -277,5 +277,5 @@ async def _revalue(context: Context, lane: str, deployment: str, factor: TokenFa
         deployment=deployment,
         factor_ratio=round(factor.factor, 3),
         freed_tokens=freed,
-        hidden_tokens=await hidden_tokens(context, state),
+        hidden_tokens=await hidden_tokens(context, deployment, state),
     )

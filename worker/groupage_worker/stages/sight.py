@@ -98,21 +98,24 @@ async def views(context: Context, lane: str) -> list[View]:
                 admission=state.known.admission(now),
                 is_held=bool(await held(context, state)),
                 is_paused=state.is_paused(now),
-                hidden_tokens=await hidden_tokens(context, state),
+                hidden_tokens=await hidden_tokens(context, name, state),
             )
         )
     return found
 
 
-async def hidden_tokens(context: Context, state: DeploymentState) -> int:
+async def hidden_tokens(context: Context, name: str, state: DeploymentState) -> int:
     """What our batches at a deployment hold beyond their reservations, by what was learned since they were opened.
 
     A reservation never grows, because the ledger must not exceed its limit; what turns out to be missing in it is
     counted here instead, until those batches have ended.
     """
     since = max((factor.revalued_at_ms for factor in state.known.factors.values()), default=0)
-    old = [attempt for attempt in state.attempts if opened_at_ms(attempt) < since]
-    batches = await context.batches.moves.holders(old) if old else []
+    if not since:
+        return 0
+    batches = await context.batches.moves.sent(
+        name, state.attempts, wanted=lambda attempt: opened_at_ms(attempt) < since
+    )
     return sum(worth_tokens(state, b) - state.attempts.get(b.reservation, 0) for b in batches)
 
 

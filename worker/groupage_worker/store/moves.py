@@ -1,7 +1,7 @@
 """Batches in flight as the scheduler sees them, and what it does to them, on the control server."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from groupage import keys
 from groupage.scripts import load_script
@@ -39,10 +39,38 @@ class MoveStore:
         self._give_up = load_script("groupage_worker", "give_up")
         self._release = load_script("groupage_worker", "release_orphan")
         self._shrink = load_script("groupage_worker", "shrink")
+        self._sent: dict[str, dict[str, Batch]] = {}
 
     async def holders(self, attempts: Iterable[str]) -> list[Batch]:
         """The records behind reservations, the oldest first; those that are gone or unreadable are left out."""
         return await self.records({attempt.rpartition(":")[0] for attempt in attempts})
+
+    async def sent(
+        self,
+        deployment: str,
+        holding: Collection[str],
+        *,
+        wanted: Callable[[str], bool] = lambda _: True,
+        is_enough: Callable[[Batch], bool] = lambda _: True,
+    ) -> list[Batch]:
+        """Like `holders`, but what was once seen at the service is read again only where that is needed.
+
+        What an attempt sent never changes, and thousands of attempts are looked at several times a minute.
+
+        Args:
+            deployment: Whose reservations.
+            holding: All its attempts that hold one: what is remembered of others is forgotten.
+            wanted: Which of the attempts.
+            is_enough: Whether the record as it was when it was read last will do.
+        """
+        kept = {name: batch for name, batch in self._sent.get(deployment, {}).items() if name in holding}
+        chosen = [name for name in holding if wanted(name)]
+        known = [kept[name] for name in chosen if name in kept and is_enough(kept[name])]
+        done = {batch.reservation for batch in known}
+        fresh = await self.holders(name for name in chosen if name not in done)
+        kept |= {batch.reservation: batch for batch in fresh if batch.state is BatchState.SUBMITTED}
+        self._sent[deployment] = kept
+        return sorted([*known, *fresh], key=lambda batch: batch.id)
 
     async def records(self, batches: Iterable[str]) -> list[Batch]:
         """The records of batches, the oldest first; those that are gone or unreadable are left out."""

@@ -1,0 +1,59 @@
+"""Answers of an older history that arrive when the next one was dealt with already: a slow line, a process that was stopped."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio.connection import AbstractConnection
+
+from groupage import Producer
+from tests.producers.conftest import BODY
+from tests.producers.test_history import beat, is_there, watcher
+from tests.producers.test_waiting import until
+
+__all__ = ["watcher"]
+
+SLOW = "slow-one"
+
+
+@pytest.fixture
+def arrived(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """The answer to the submit of `SLOW` is on its way until this is set."""
+    event = asyncio.Event()
+    send, read = AbstractConnection.send_packed_command, AbstractConnection.read_response
+
+    async def send_packed_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> None:
+        data = command if isinstance(command, bytes) else b"".join(command)
+        self.is_slow = b"EVAL" in data and SLOW.encode() in data
+        await send(self, command, *args, **kwargs)
+
+    async def read_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = await read(self, *args, **kwargs)
+        if getattr(self, "is_slow", False):
+            await event.wait()
+        return answer
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", send_packed_command)
+    monkeypatch.setattr(AbstractConnection, "read_response", read_response)
+    return event
+
+
+async def test_a_late_ticket_of_a_lost_request(
+    watcher: Producer,
+    redis: Any,
+    redis_url: str,
+    settle: Any,
+    arrived: asyncio.Event,
+) -> None:
+    """A request whose ticket arrives after its loss was dealt with is submitted again, and its wait ends with a reply."""
+    submitting = asyncio.create_task(watcher.submit(BODY, id=SLOW))
+    await is_there(redis_url, SLOW)
+    await redis.flushall()
+    await beat(redis, 2)
+    await until(lambda: watcher._epoch.number == b"2")
+    arrived.set()
+    wait = asyncio.create_task(watcher.reply(await submitting))
+    await asyncio.wait_for(is_there(redis_url, SLOW), 10)
+    await until(lambda: watcher._epoch.number == b"2")
+    await settle(SLOW)
+    assert (await asyncio.wait_for(wait, 10)).ok
