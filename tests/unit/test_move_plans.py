@@ -55,6 +55,37 @@ def test_an_idle_deployment_takes_what_waits_elsewhere() -> None:
     assert move.gain_s > GAIN_S
 
 
+def crowded(*, peak_run_s: float) -> Learned:
+    """Small batches that ran long while the deployment was full, and at last one that ran alone."""
+    small = LIMIT // 64
+    learned = Learned()
+    for run_s in [800.0] * 60 + [peak_run_s]:
+        learned = learn(learned, Ended(tokens=small, limit_tokens=LIMIT, overhead_s=600.0, run_s=run_s))
+    return learned
+
+
+def test_an_empty_deployment_is_as_fast_as_it_ever_was() -> None:
+    """A large batch goes to an empty deployment whose small ones ran long together, if one alone was quick there."""
+    large = flight(age_s=2_500.0, tokens=LIMIT // 10)
+    source = berth("slow", large, learned=known(run_s=200.0))
+    quick = berth("idle", room=LIMIT, learned=crowded(peak_run_s=80.0))
+    assert ways(plan_moves([source, quick], waiting_tokens=0)) == [("b", "idle", "waiting")]
+    capped = berth("idle", room=LIMIT, learned=crowded(peak_run_s=800.0))
+    assert plan_moves([source, capped], waiting_tokens=0) == []
+    nearly_full = dataclasses.replace(quick, room_tokens=LIMIT // 10)
+    assert plan_moves([source, nearly_full], waiting_tokens=0) == []
+
+
+def test_a_batch_left_alone_will_run_faster() -> None:
+    """What is the last of a deployment is not moved for the time that a run took in the crowd of before."""
+    last = flight(age_s=1_500.0, tokens=LIMIT // 64)
+    idle = berth("idle", room=LIMIT, learned=known(run_s=200.0))
+    alone = berth("slow", last, learned=crowded(peak_run_s=80.0))
+    assert plan_moves([alone, idle], waiting_tokens=0) == []
+    capped = berth("slow", last, learned=crowded(peak_run_s=800.0))
+    assert ways(plan_moves([capped, idle], waiting_tokens=0)) == [("b", "idle", "waiting")]
+
+
 def test_what_waits_in_the_lane_fills_room_first() -> None:
     """No batch is cancelled for room that a backlog will take."""
     berths = [berth("slow", flight()), berth("idle", room=LIMIT)]

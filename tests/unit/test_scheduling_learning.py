@@ -12,6 +12,7 @@ from groupage_worker.scheduling.completion import (
     expected_s,
     hoped_s,
     remaining_wait_s,
+    run_s,
     waits_longer_ratio,
 )
 from groupage_worker.scheduling.learning import (
@@ -87,8 +88,8 @@ def test_too_little_evidence_changes_nothing() -> None:
 def test_slices_keep_their_bounds(batches: list[tuple[float, float]], waits: list[float]) -> None:
     """Whatever is observed, a slice stays between its bounds and every figure is finite."""
     learned = Learned()
-    for overhead_s, run_s in batches:
-        learned = learn(learned, ended(overhead_s=overhead_s, run_s=run_s, slices=learned.slices))
+    for overhead_s, ran_s in batches:
+        learned = learn(learned, ended(overhead_s=overhead_s, run_s=ran_s, slices=learned.slices))
         learned = resliced(learned, waits_s=waits, started=len(waits) // 2)
         assert SLICES_MIN <= learned.slices <= SLICES_MAX
         assert learned.log_var >= 0
@@ -104,6 +105,30 @@ def test_waits_grow_with_age(batches: list[tuple[float, float]], age: float) -> 
     if age > learned.overhead_s:
         assert rest >= OVERDUE_RATIO * age
     assert expected_s(learned, 2 * LIMIT) >= expected_s(learned, LIMIT)
+
+
+@given(
+    batches=st.lists(st.tuples(TIMES, TIMES), min_size=1, max_size=20),
+    used=st.floats(0.0, 1.0),
+    tokens=st.floats(1.0, LIMIT),
+)
+def test_a_run_is_never_quicker_than_the_fastest(
+    batches: list[tuple[float, float]], used: float, tokens: float
+) -> None:
+    """A fuller deployment is no faster than an emptier one, and no expectation beats the fastest run of late."""
+    learned = after(*(ended(overhead_s=o, run_s=r) for o, r in batches))
+    full, emptier = run_s(learned, tokens), run_s(learned, tokens, used_ratio=used)
+    assert emptier <= full
+    assert emptier >= min(full, tokens / learned.peak_tokens_s)
+    assert run_s(learned, tokens, used_ratio=used / 2) <= emptier
+
+
+def test_the_fastest_run_is_forgotten() -> None:
+    """What once was quick and never is again counts for less with each batch."""
+    quick = after(ended(overhead_s=600.0, run_s=100.0))
+    slow = after(*[ended(overhead_s=600.0, run_s=1_000.0)] * 100, start=quick)
+    assert quick.peak_tokens_s == pytest.approx(LIMIT / SLICES_START / 100.0)
+    assert slow.peak_tokens_s == pytest.approx(LIMIT / SLICES_START / 1_000.0, rel=0.2)
 
 
 @given(

@@ -13,9 +13,9 @@ DOUBT_RATIO: Final = 0.9
 """Share of its expected time that a deployment with a single observation is forgiven, times 1 / sqrt(2)."""
 
 
-def expected_s(learned: Learned, tokens: float) -> float:
-    """Expected time of a new batch of so many tokens, seconds."""
-    return learned.overhead_s + run_s(learned, tokens)
+def expected_s(learned: Learned, tokens: float, *, used_ratio: float = 1.0) -> float:
+    """Expected time of a new batch of so many tokens, seconds, where so much of the quota is used with it."""
+    return learned.overhead_s + run_s(learned, tokens, used_ratio=used_ratio)
 
 
 def hoped_s(learned: Learned) -> float:
@@ -29,9 +29,21 @@ def hoped_s(learned: Learned) -> float:
     return typical * (1 - DOUBT_RATIO / math.sqrt(learned.batches + 1))
 
 
-def run_s(learned: Learned, tokens: float) -> float:
-    """Expected run of a batch, seconds, as long as the deployment is as busy as it was."""
-    return learned.run_s * tokens / learned.batch_tokens if learned.batch_tokens else 0.0
+def run_s(learned: Learned, tokens: float, *, used_ratio: float = 1.0) -> float:
+    """Expected run of a batch, seconds.
+
+    Args:
+        learned: What is known of its deployment, mostly from when its quota was full.
+        tokens: Of the batch.
+        used_ratio: Share of the quota that is used, this batch included. Where batches share a speed, fewer of them
+            are faster in proportion; but nothing was ever faster than the fastest.
+    """
+    if not learned.batch_tokens:
+        return 0.0
+    as_full_s = learned.run_s * tokens / learned.batch_tokens
+    if not learned.peak_tokens_s:
+        return as_full_s
+    return min(as_full_s, max(used_ratio * as_full_s, tokens / learned.peak_tokens_s))
 
 
 def remaining_wait_s(learned: Learned, age_s: float) -> float:

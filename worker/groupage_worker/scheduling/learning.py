@@ -37,6 +37,9 @@ WEIGHT: Final = 0.04
 OVERHEAD_PRIOR_S: Final = 480.0
 """Overhead of a tiny batch before any was seen (performance.md section 2, 2026-11-20)."""
 
+PEAK_MIN_S: Final = 10.0
+"""A run is taken to last at least so long where its speed counts: the service's times are whole seconds."""
+
 LOG_VARIANCE_PRIOR: Final = 0.25
 """Variance of ln(overhead) before it is known: a spread of +-65 %."""
 
@@ -67,6 +70,7 @@ class Learned:
         overhead_s: Mean overhead of a batch, seconds; `log_mean` and `log_var` are mean and variance of its
             natural logarithm.
         run_s: Mean run of a batch, seconds, of `batch_tokens` tokens on average.
+        peak_tokens_s: Fastest run of a batch lately, tokens a second: what one may get where few others run.
         slices: A batch takes the usable quota / slices.
         slice_batches: Batches of that size seen since it last changed; `slice_run_s` and `slice_overhead_s` are
             the sums of their times.
@@ -78,6 +82,7 @@ class Learned:
     log_var: float = LOG_VARIANCE_PRIOR
     run_s: float = 0.0
     batch_tokens: float = 0.0
+    peak_tokens_s: float = 0.0
     slices: int = SLICES_START
     slice_batches: int = 0
     slice_run_s: float = 0.0
@@ -99,6 +104,7 @@ def learn(learned: Learned, ended: Ended) -> Learned:
     # the prior stays in the variance as if it had been seen twice, so that two equal waits prove nothing
     spread = max(WEIGHT, 1 / (n + 2))
     log_var = learned.log_var + spread * (off * (log_overhead - log_mean) - learned.log_var)
+    speed = ended.tokens / max(PEAK_MIN_S, ended.run_s)
     after = dataclasses.replace(
         learned,
         batches=n,
@@ -107,6 +113,7 @@ def learn(learned: Learned, ended: Ended) -> Learned:
         log_var=log_var,
         run_s=learned.run_s + weight * (ended.run_s - learned.run_s),
         batch_tokens=learned.batch_tokens + weight * (ended.tokens - learned.batch_tokens),
+        peak_tokens_s=max(speed, learned.peak_tokens_s + WEIGHT * (speed - learned.peak_tokens_s)),
     )
     if not 0.5 <= ended.tokens * learned.slices / ended.limit_tokens <= 2:
         return after

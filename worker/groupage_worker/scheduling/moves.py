@@ -7,7 +7,7 @@ cancel returns what is finished, and only that is charged (how-to page of 2024-0
 import dataclasses
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from groupage_worker.scheduling.completion import (
@@ -121,9 +121,9 @@ def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int) -> list[Move]:
     held = {b.name: max(1, sum(f.tokens for f in b.flights)) for b in berths if b.flights}
     leaving = dict.fromkeys(held, 0)
     moves: list[Move] = []
-    for _, _, flight, berth in _candidates(berths):
+    for _, _, flight, berth in _candidates(berths, held):
         # whoever stays behind shares what the leaving ones no longer use
-        rest_s = _rest_s(berth, flight, 1 - leaving[berth.name] / held[berth.name])
+        rest_s = _rest_s(berth, flight, held[berth.name] - leaving[berth.name])
         best = _quickest(rooms, flight, berth)
         if best is None or rest_s < best[0]:
             continue
@@ -224,7 +224,8 @@ def _quickest(rooms: dict[str, Berth], flight: Flight, source: Berth) -> tuple[f
     for target in rooms.values():
         if target.room_tokens < flight.tokens:
             continue
-        over_s = CANCEL_S + expected_s(target.learned, left)
+        used = 1 - (target.room_tokens - flight.tokens) / target.limit_tokens
+        over_s = CANCEL_S + expected_s(target.learned, left, used_ratio=used)
         is_same = target.name == source.name
         worth_s = max(over_s * (RESTART_RATIO if is_same else GAIN_RATIO), over_s + GAIN_S)
         if best is None or worth_s < best[0]:
@@ -232,7 +233,7 @@ def _quickest(rooms: dict[str, Berth], flight: Flight, source: Berth) -> tuple[f
     return best
 
 
-def _candidates(berths: Sequence[Berth]) -> list[tuple[float, str, Flight, Berth]]:
+def _candidates(berths: Sequence[Berth], held: Mapping[str, int]) -> list[tuple[float, str, Flight, Berth]]:
     """Batches worth a look, the longest rest first."""
     each = max(1, LOOKED_AT // max(1, sum(1 for b in berths if b.flights)))
     oldest = heapq.nsmallest(
@@ -246,7 +247,10 @@ def _candidates(berths: Sequence[Berth]) -> list[tuple[float, str, Flight, Berth
         key=lambda c: c[:2],
     )
     return sorted(
-        ((-_rest_s(berth, flight, 1.0), batch, flight, berth) for _, batch, flight, berth in oldest),
+        (
+            (-_rest_s(berth, flight, held[berth.name]), batch, flight, berth)
+            for _, batch, flight, berth in oldest
+        ),
         key=lambda c: c[:2],
     )
 
@@ -256,10 +260,11 @@ def _may_move(flight: Flight, berth: Berth) -> bool:
     return berth.is_stalled or not flight.run_age_s
 
 
-def _rest_s(berth: Berth, flight: Flight, share: float) -> float:
-    """Expected rest of a batch, seconds, when only this share of what is there now stays."""
+def _rest_s(berth: Berth, flight: Flight, held_tokens: int) -> float:
+    """Expected rest of a batch, seconds, when only so much of what is there now stays."""
     learned = berth.learned
     if berth.is_stalled:
         # nothing says when it will go on: as long again as it has taken
         return max(flight.age_s, learned.residence_s)
-    return remaining_wait_s(learned, flight.age_s) + share * run_s(learned, flight.tokens)
+    used = held_tokens / berth.limit_tokens
+    return remaining_wait_s(learned, flight.age_s) + run_s(learned, flight.tokens, used_ratio=used)
