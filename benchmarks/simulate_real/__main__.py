@@ -21,7 +21,14 @@ from typing import Any
 import structlog
 from benchmarks.simulate_real import report
 from benchmarks.simulate_real.fleet import TICK_S, Course, Crew
-from benchmarks.simulate_real.service import WORLDS, Others, config_of
+from benchmarks.simulate_real.service import (
+    LARGEST_TOKENS,
+    MEAN_TOKENS,
+    SIGMA_TOKENS,
+    WORLDS,
+    Others,
+    config_of,
+)
 from benchmarks.simulation.spec import World
 from benchmarks.speed import rig
 from tests.support.clock import ManualClock
@@ -32,11 +39,6 @@ from groupage.connect import connect, disconnect
 from groupage_emulator import Emulator
 
 REQUESTS = 100_000
-MEAN_TOKENS = 600
-SIGMA_TOKENS = 0.8
-LARGEST_TOKENS = 20_000
-"""Requests as in the worlds, but a quarter as long: 2.4 kB on average."""
-
 WORKERS = 4
 BYTES_PER_TOKEN = 4
 LIMIT_S = 100 * 3_600.0

@@ -1,6 +1,7 @@
 """Three emulated regions as a world describes them, what others hold of their quotas, and what goes wrong there."""
 
 import dataclasses
+import math
 
 from benchmarks.simulation.spec import HOUR, RegionSpec, World
 
@@ -8,6 +9,11 @@ from groupage_emulator import Config, Emulator, RegionConfig, Rule, Span, Timing
 from groupage_emulator.config import DeploymentConfig
 
 MODEL = "gpt-batch"
+
+MEAN_TOKENS = 600
+SIGMA_TOKENS = 0.8
+LARGEST_TOKENS = 20_000
+"""Requests as in the worlds, but a quarter as long: 2.4 kB on average."""
 
 TOLERANT_RATIO = 2.0
 """A service that lets us exceed a quota by so much: then only we keep us from it, and the journal shows whether we do."""
@@ -44,7 +50,19 @@ SHARED = dataclasses.replace(
     others_mean=0.3,
     has_quota_headers=True,
 )
-WORLDS = {world.name: world for world in (ALONE, SHARED)}
+# what the bound knows nothing of is gone: no lottery of waits, no batch capped; the modelled world at a quarter of its size
+EVEN = dataclasses.replace(
+    SHARED,
+    name="real-even",
+    title="Others hold 0-64 % of each quota, as in the modelled world `shared-headers`",
+    regions=[
+        dataclasses.replace(
+            spec, batch_tokens_s=math.inf, validate_median_s=280.0, validate_sigma=RegionSpec.validate_sigma
+        )
+        for spec in SHARED.regions
+    ],
+)
+WORLDS = {world.name: world for world in (ALONE, SHARED, EVEN)}
 
 FAULTS = (
     Rule(kind="http_status", operation="get_batch", status=500, probability=0.01),
@@ -73,7 +91,7 @@ def config_of(world: World, *, seed: int) -> Config:
                 )
             ],
             tokens_per_s=spec.capacity_tokens_s,
-            batch_tokens_per_s_max=spec.batch_tokens_s,
+            batch_tokens_per_s_max=0.0 if math.isinf(spec.batch_tokens_s) else spec.batch_tokens_s,
             reply_bytes=40,
             timing=Timing(
                 validating=Span(median=spec.validate_median_s, sigma=spec.validate_sigma),

@@ -1,8 +1,9 @@
 """The benchmark of the scheduler on the real thing: it does real work, and its judge sees what it must."""
 
+import pytest
 from benchmarks.simulate_real import report
 from benchmarks.simulate_real.__main__ import run
-from benchmarks.simulate_real.service import ALONE, SHARED
+from benchmarks.simulate_real.service import ALONE, EVEN, MODEL, SHARED, config_of
 
 from groupage_emulator import journal
 from groupage_emulator.redis_server import EmbeddedRedis
@@ -19,6 +20,11 @@ async def test_every_request_is_billed_and_no_quota_exceeded(redis_server: Embed
     assert 0 < course.most_s <= course.all_s
     assert course.all_s > report.bound_s(ALONE, books, seed=1) > 0
     assert str(REQUESTS) in report.row(ALONE, 1, course, books)
+    model = report.modelled(ALONE, books, seed=1)
+    assert (model.unfinished, model.bound_s) == (
+        0,
+        pytest.approx(report.bound_s(ALONE, books, seed=1), rel=0.1),
+    )
 
 
 def entry(at_s: float, enqueued: int, *, phantom: int = 0) -> journal.Ledger:
@@ -43,3 +49,10 @@ def test_occupancy_is_of_what_others_leave() -> None:
     books = report.read(entries, since_s=0.0, until_s=20.0, is_shared=True)
     assert (books.held, books.free) == (30 * 10 + 80 * 10, 80 * 20)
     assert SHARED.others_mean
+
+
+def test_the_even_world_caps_no_batch() -> None:
+    """Where a world does not limit the speed of a batch, neither does the emulator."""
+    config = config_of(EVEN, seed=1)
+    assert {region.batch_tokens_per_s_max for region in config.regions} == {0.0}
+    assert [region.deployments[0].name for region in config.regions] == [MODEL] * 3

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from groupage_worker.scheduling.deadlines import ONLINE_S
 from groupage_worker.scheduling.learning import Ended, Learned, learn
 from groupage_worker.scheduling.moves import (
+    AGAIN_RATIO,
     CANCEL_S,
     GAIN_S,
     LOOKED_AT,
@@ -122,9 +123,16 @@ def test_a_stalled_deployment_gives_everything_and_takes_nothing() -> None:
 
 
 def test_nothing_is_moved_for_ever() -> None:
-    """A batch that was moved often enough stays."""
-    berths = [berth("slow", flight(moves=MOVES_MAX)), berth("idle", room=LIMIT)]
-    assert plan_moves(berths, waiting_tokens=0) == []
+    """After the usual moves, each further one must save twice as much; so what is stuck for hours goes once more."""
+
+    def goes(age_s: float, moves: int) -> bool:
+        berths = [berth("slow", flight(age_s=age_s, moves=moves)), berth("idle", room=LIMIT)]
+        return bool(plan_moves(berths, waiting_tokens=0))
+
+    assert goes(2_000.0, MOVES_MAX - 1)
+    assert not goes(2_000.0, MOVES_MAX)
+    assert goes(20_000.0, MOVES_MAX)
+    assert not goes(20_000.0, MOVES_MAX + 4)
 
 
 def test_an_urgent_batch_is_rescued_where_that_lowers_its_risk() -> None:
@@ -176,7 +184,7 @@ FLIGHTS = st.lists(
         age_s=st.floats(0, 10**6),
         run_age_s=st.just(0.0) | st.floats(0, 10**6),
         progress_ratio=st.just(0.0) | st.floats(0, 1),
-        moves=st.integers(0, MOVES_MAX + 1),
+        moves=st.integers(0, MOVES_MAX + 3),
         deadline_in_s=st.just(INFINITE) | st.floats(-100, 10**5),
     ),
     max_size=8,
@@ -211,7 +219,10 @@ def check(berths: list[Berth], moves: list[Move]) -> None:
     """No batch twice, none that is settled, none into a deployment that stalls, and never beyond anybody's room."""
     flights = {(b.name, f.batch): f for b in berths for f in b.flights}
     assert len({move.batch for move in moves}) == len(moves) <= LOOKED_AT
-    assert all(flights[m.source, m.batch].moves < MOVES_MAX for m in moves if m.reason != TO_ONLINE)
+    for move in moves:
+        again = flights[move.source, move.batch].moves - MOVES_MAX + 1
+        # the way over another deployment takes at least the cancel
+        assert again <= 0 or move.reason == TO_ONLINE or move.gain_s >= CANCEL_S * (AGAIN_RATIO**again - 1)
     for target in berths:
         taken = sum(flights[m.source, m.batch].tokens for m in moves if m.target == target.name)
         assert taken <= target.room_tokens

@@ -29,7 +29,11 @@ RESTART_RATIO: Final = 1.5
 """The same, for starting over at the same deployment: what is stuck may just have been unlucky there."""
 
 MOVES_MAX: Final = 2
-"""Moves of one batch (performance-details.md 2.7 rule 10, 2026-11-20)."""
+"""Moves of one batch for the usual gain (performance-details.md 2.7 rule 10, 2026-11-20)."""
+
+AGAIN_RATIO: Final = 2.0
+"""Each move after these must be worth so many times as much as the one before: nothing is moved for ever, and nothing
+is left for hours where it was unlucky for the third time (tuned in benchmarks/simulate.py)."""
 
 RESCUE_RATIO: Final = 0.2
 """A rescue must lower the risk of being late by so much."""
@@ -125,7 +129,7 @@ def plan_moves(berths: Sequence[Berth], *, waiting_tokens: int) -> list[Move]:
         # whoever stays behind shares what the leaving ones no longer use
         rest_s = _rest_s(berth, flight, held[berth.name] - leaving[berth.name])
         best = _quickest(rooms, flight, berth)
-        if best is None or rest_s < best[0]:
+        if best is None or rest_s < best[0] * AGAIN_RATIO ** max(0, flight.moves - MOVES_MAX + 1):
             continue
         _, over_s, target = best
         _take(rooms, target, flight)
@@ -242,7 +246,7 @@ def _candidates(berths: Sequence[Berth], held: Mapping[str, int]) -> list[tuple[
             (-flight.age_s, flight.batch, flight, berth)
             for berth in berths
             for flight in berth.flights[:each]
-            if flight.moves < MOVES_MAX and _may_move(flight, berth)
+            if _may_move(flight, berth)
         ),
         key=lambda c: c[:2],
     )
