@@ -56,9 +56,7 @@ EVEN = dataclasses.replace(
     name="real-even",
     title="Others hold 0-64 % of each quota, as in the modelled world `shared-headers`",
     regions=[
-        dataclasses.replace(
-            spec, batch_tokens_s=math.inf, validate_median_s=280.0, validate_sigma=RegionSpec.validate_sigma
-        )
+        dataclasses.replace(spec, batch_tokens_s=math.inf, validate_median_s=280.0, validate_sigma=0.35)
         for spec in SHARED.regions
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 from benchmarks.simulate_real import report
 from benchmarks.simulate_real.__main__ import run
-from benchmarks.simulate_real.service import ALONE, EVEN, MODEL, SHARED, config_of
+from benchmarks.simulate_real.service import ALONE, EVEN, SHARED, config_of
 
 from groupage_emulator import journal
 from groupage_emulator.redis_server import EmbeddedRedis
@@ -51,8 +51,9 @@ def test_occupancy_is_of_what_others_leave() -> None:
     assert SHARED.others_mean
 
 
-def test_the_even_world_caps_no_batch() -> None:
-    """Where a world does not limit the speed of a batch, neither does the emulator."""
-    config = config_of(EVEN, seed=1)
-    assert {region.batch_tokens_per_s_max for region in config.regions} == {0.0}
-    assert [region.deployments[0].name for region in config.regions] == [MODEL] * 3
+async def test_the_even_world_is_the_modelled_one(redis_server: EmbeddedRedis) -> None:
+    """Where a world does not limit the speed of a batch, neither does the emulator; and a run of it ends."""
+    assert {region.batch_tokens_per_s_max for region in config_of(EVEN, seed=1).regions} == {0.0}
+    _, books = await run(EVEN, requests=REQUESTS, seed=1, url=redis_server.url)
+    assert books.billed >= REQUESTS
+    assert report.modelled(EVEN, books, seed=1).unfinished == 0
