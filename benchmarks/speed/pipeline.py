@@ -73,7 +73,6 @@ def _settings(url: str, endpoint: str, key: str) -> dict[str, object]:
         "gather": {"tick_s": 0.05},
         "submit": {"file_poll_s": 0.05},
         "track": {"poll_s": 0.1, "jitter_ratio": 0},
-        "lease": {"poll_delay_s": 0.02},
         "log": {"format": "json"},
         "health": {"port": 0},
     }

@@ -18,6 +18,7 @@ from groupage import Overloaded, Producer, keys
 from groupage.connect import connect, disconnect
 from groupage.contract import Priority, Status
 from groupage_emulator.redis_server import EmbeddedRedis, RedisStartError
+from groupage_worker.agenda import Agenda
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.errors import Transient
@@ -46,7 +47,7 @@ async def arq_worker(url: str) -> AsyncIterator[Steps]:
 
     async def make():
         pool = arq_pool(RedisSettings(data_url=url))
-        return make_worker(pool, steps, lease, heavy=False, name="t")  # type: ignore[arg-type]
+        return make_worker(pool, steps, lease, heavy=False, name="t", agenda=Agenda())  # type: ignore[arg-type]
 
     task = asyncio.create_task(
         serve(make, stop=stop, drain_s=lease.drain_s, metrics=Metrics(CollectorRegistry()))
@@ -60,7 +61,7 @@ async def arq_worker(url: str) -> AsyncIterator[Steps]:
 
 @pytest.fixture
 async def waker(redis_url: str) -> AsyncIterator[Waker]:
-    one = Waker(arq_pool(RedisSettings(data_url=redis_url)), SystemClock())
+    one = Waker(arq_pool(RedisSettings(data_url=redis_url)), SystemClock(), {False: Agenda(), True: Agenda()})
     yield one
     await one.close()
 
@@ -239,7 +240,7 @@ async def test_an_upload_that_nobody_reads_ends(clock: ManualClock, tmp_path: Pa
 
 async def test_a_broken_log_is_never_served(tmp_path: Path) -> None:
     """A log whose commands are damaged in the middle keeps the server from starting on half of its data."""
-    server = EmbeddedRedis(data_dir=tmp_path, start_timeout_s=5)
+    server = EmbeddedRedis(data_dir=tmp_path, start_timeout_s=5, options={"appendfsync": "always"})
     server.start()
     redis = connect(server.url)
     for number in range(200):

@@ -123,7 +123,7 @@ def test_all_problems_at_once(tmp_path):
         },
     )
     found = problems_of(
-        path, {"GROUPAGE_LEASE__LEASE_S": "1", "GROUPAGE_LOGS__LEVEL": "info", "GROUPAGE_GATHER": "{"}
+        path, {"GROUPAGE_LEASE__LEASE_S": "2", "GROUPAGE_LOGS__LEVEL": "info", "GROUPAGE_GATHER": "{"}
     )
     starts = [
         "environment variable GROUPAGE_GATHER: must be JSON",
@@ -134,7 +134,7 @@ def test_all_problems_at_once(tmp_path):
         "regions.east.endpoint: http://",
         "deployments.mini-east.enqueued_tokens = 0",
         "typo: there is no such setting",
-        "lease.lease_s = 1",
+        "lease.lease_s = 2",
     ]
     assert len(found) == len(starts), found
     for start in starts:

@@ -16,12 +16,13 @@ from prometheus_client import CollectorRegistry
 
 from groupage.connect import connect
 from groupage_worker import configfile, heap
+from groupage_worker.agenda import Agenda
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
 from groupage_worker.endings import cancel_all
 from groupage_worker.endpoints import files_max
-from groupage_worker.fleet import LeasedWorker, Waker, Watchdog, arq_pool, make_worker, serve
+from groupage_worker.fleet import LeasedWorker, Waker, arq_pool, make_worker, serve
 from groupage_worker.health import READY_S, Health, HealthServer, LoopWatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
@@ -37,6 +38,7 @@ from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, 
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.overview import take_snapshot
 from groupage_worker.store.traces import TracedBatchStore
+from groupage_worker.watchdog import Watchdog
 from groupage_worker.work import Work, kind_of
 
 log = structlog.get_logger("app")
@@ -75,6 +77,7 @@ class App:
         self._settings = settings
         self._path = path
         self._kind = work
+        self._agendas = {False: Agenda(), True: Agenda()}
         self._clock = SystemClock()
         self._metrics = Metrics(CollectorRegistry())
         self._metrics.expect(settings.deployments, settings.regions)
@@ -148,7 +151,7 @@ class App:
 
     async def _start_and_work(self, health: Health, reloader: Reloader, *, port: int) -> None:
         """Wait for Redis, then run steps, both until a stop is asked for."""
-        waker = Waker(arq_pool(self._settings.redis), self._clock)
+        waker = Waker(arq_pool(self._settings.redis), self._clock, self._agendas)
         pipeline = Pipeline(self._context, waker.wake)
         watchdog = Watchdog(self._batches, waker, self._clock, self._metrics)
         servers: dict[Role, RedisClient] = {"data": self._data, "control": self._control}
@@ -244,7 +247,8 @@ class App:
         name = f"{socket.gethostname()}:{os.getpid()}"
         pool = arq_pool(self._settings.redis)
         renewed = functools.partial(health.renewed, kind_of(heavy=heavy))
-        return make_worker(pool, pipeline, self._settings.lease, heavy=heavy, name=name, on_renewed=renewed)
+        agenda, lease = self._agendas[heavy], self._settings.lease
+        return make_worker(pool, pipeline, lease, heavy=heavy, name=name, agenda=agenda, on_renewed=renewed)
 
     async def _guard_memory(self) -> None:
         """Close the door while Redis is nearly full: the way out needs the rest."""

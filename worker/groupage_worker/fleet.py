@@ -9,7 +9,7 @@ import contextlib
 import functools
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -22,12 +22,12 @@ from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from groupage.connect import connect
+from groupage_worker.agenda import Agenda
 from groupage_worker.clock import Clock
 from groupage_worker.endings import cancel_all
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.settings import LeaseSettings, RedisSettings
-from groupage_worker.store import BatchStore
 
 log = structlog.get_logger("fleet")
 
@@ -36,9 +36,6 @@ FUNCTION = "step"
 
 WAKE_TTL_MS = 10 * 86_400_000
 """arq never renews a job key's TTL on Retry; ten days outlive any batch, and the watchdog the rest."""
-
-LATE_MS = 2_000
-"""A step overdue by more than this is looked at by the watchdog."""
 
 SCORE_MIN = 1
 """arq 0.28 takes a score of 0 for none, and never runs the job: `start_jobs` asks `not score` (2026-11-21)."""
@@ -71,11 +68,18 @@ def arq_pool(settings: RedisSettings) -> ArqRedis:
 
 
 class Waker:
-    """Makes sure that a step has a wake-up."""
+    """Makes sure that a step has a wake-up.
 
-    def __init__(self, redis: ArqRedis, clock: Clock) -> None:
+    Args:
+        redis: The control server.
+        clock: Of the due sets.
+        agendas: When this process should look at the light queue (False) and at the heavy one (True): told of each due.
+    """
+
+    def __init__(self, redis: ArqRedis, clock: Clock, agendas: Mapping[bool, Agenda]) -> None:
         self._redis = redis
         self._clock = clock
+        self._agendas = agendas
 
     async def wake(self, step: str, heavy: bool, at_ms: int) -> None:  # noqa: FBT001 - fixed by pipeline.Wake
         """Create the wake-up, or move it earlier; never later."""
@@ -97,6 +101,8 @@ class Waker:
                 pipe.zadd(queue, {job_id: at_ms}, nx=True)
                 pipe.zadd(queue, {job_id: at_ms}, xx=True, lt=True)
             answers = await pipe.execute()
+        for _, due_ms in due:
+            self._agendas[heavy].add((due_ms - self._clock.now_ms()) / 1000)
         return sum(1 for made, added in zip(answers[::3], answers[1::3], strict=True) if made or added)
 
     async def close(self) -> None:
@@ -111,20 +117,46 @@ class LeasedWorker(Worker):
     long. Here they run elsewhere `lease_s` after the kill.
     """
 
-    def __init__(self, *args: Any, lease_s: float, on_renewed: Callable[[], None], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, lease_s: float, on_renewed: Callable[[], None], agenda: Agenda, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._lease_s = lease_s
         self._on_renewed = on_renewed
+        self._agenda = agenda
+        self._again_s: dict[str, float] = {}
         # read by arq when it writes the in-progress key of a job
         self.in_progress_timeout_s = lease_s
 
     async def main(self) -> None:
-        """Run, and renew the lease beside it."""
+        """Look at the queue whenever it is worth it, and renew the lease beside it.
+
+        Stock arq looks every `poll_delay`, whether anything is due or not, and starts what is due that much later.
+        """
+        self.ctx["redis"] = self.pool
         renewal = asyncio.create_task(self._renew(), name="lease-renewal")
         try:
-            await super().main()
+            while True:
+                await self._poll_iteration()
+                await self._agenda.wait(self.poll_delay_s)
         finally:
             await cancel_all([renewal])
+
+    def is_due_again(self, job_id: str, in_s: float) -> None:
+        """Told by a step that is running."""
+        self._again_s[job_id] = in_s
+
+    async def run_job(self, job_id: str, score: int) -> None:
+        """Run a step, and note when the queue is worth a look because of it."""
+        is_full = self.job_counter >= self.max_jobs
+        try:
+            await super().run_job(job_id, score)
+        finally:
+            again_s = self._again_s.pop(job_id, None)
+            if again_s is not None:
+                self._agenda.add(again_s)
+            if is_full:
+                self._agenda.add(0.0)  # there may be one that waits for its place
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()
@@ -159,22 +191,26 @@ def make_worker(
     *,
     heavy: bool,
     name: str,
+    agenda: Agenda,
     on_renewed: Callable[[], None] = lambda: None,
 ) -> LeasedWorker:
     """Build an arq worker for light or heavy steps; `on_renewed` is told when it begins and at each renewal.
 
-    Every option that is not arq's default has its reason in `docs/architecture.md`.
+    `agenda` is the one that the `Waker` of this process tells of dues. Every option that is not arq's default has its reason in `docs/architecture.md`.
     """
 
-    async def step(ctx: dict[str, Any], name: str) -> None:  # noqa: ARG001 - arq passes it by this name
+    async def step(ctx: dict[str, Any], name: str) -> None:
         again_s = await pipeline.run(name, heavy=heavy)
         if again_s is not None:
-            raise Retry(defer=max(0.001, again_s))
+            again_s = max(0.001, again_s)
+            worker.is_due_again(ctx["job_id"], again_s)
+            raise Retry(defer=again_s)
 
-    return LeasedWorker(
+    worker = LeasedWorker(
         [func(step, name=FUNCTION, max_tries=10**9, keep_result=0, timeout=STEP_TIMEOUT_S[heavy])],
         lease_s=lease.lease_s,
         on_renewed=on_renewed,
+        agenda=agenda,
         queue_name=queue_name(heavy=heavy),
         redis_pool=pool,
         handle_signals=False,
@@ -189,45 +225,7 @@ def make_worker(
         job_serializer=dumps,
         job_deserializer=json.loads,
     )
-
-
-class Watchdog:
-    """Re-creates missing wake-ups from the due sets."""
-
-    def __init__(self, store: BatchStore, waker: Waker, clock: Clock, metrics: Metrics) -> None:
-        self._store = store
-        self._waker = waker
-        self._clock = clock
-        self._metrics = metrics
-
-    async def tick(self) -> int:
-        """Look at everything overdue; returns how many wake-ups were missing."""
-        made = 0
-        for heavy in (False, True):
-            before = self._clock.now_ms() - LATE_MS
-            async for page in self._store.overdue(heavy=heavy, before_ms=before):
-                made += await self._waker.wake_many(page, heavy=heavy)
-        if made:
-            log.info("fleet.wakeups_recreated", steps=made)
-            self._metrics.wakeups_recreated(made)
-        return made
-
-    async def start_up(self) -> None:
-        """Wake up everything that is scheduled, due or not: at start nothing is known of arq's keys."""
-        now = self._clock.now_ms()
-        for heavy in (False, True):
-            async for page in self._store.overdue(heavy=heavy, before_ms=now + WAKE_TTL_MS):
-                await self._waker.wake_many(page, heavy=heavy)
-
-    async def run(self, every_s: float) -> None:
-        """Tick for ever; a Redis error only costs one tick."""
-        while True:
-            try:
-                await self.tick()
-            except (RedisError, OSError) as error:
-                log.warning("fleet.watchdog_failed", error=type(error).__name__)
-                self._metrics.worker_error("watchdog", type(error).__name__)
-            await asyncio.sleep(every_s * random.uniform(0.8, 1.2))
+    return worker
 
 
 async def serve(

@@ -236,7 +236,7 @@ class LeaseSettings(Group):
     watchdog_s: Seconds = Field(5.0, description="How often lost wake-ups are looked for.")
     light_jobs: Count = Field(50, description="Light steps at once in one process.")
     heavy_jobs: Count = Field(4, description="Heavy steps at once in one process.")
-    poll_delay_s: Seconds = Field(0.1, description="arq's poll interval.")
+    poll_delay_s: Seconds = Field(0.5, description="How often steps that others have left are looked for.")
     drain_s: Seconds = Field(20.0, description="After SIGTERM: time for running steps to end.")
 
 
