@@ -10,6 +10,7 @@ from groupage.contract import Priority
 from groupage_emulator import Rule, journal
 from groupage_emulator.config import Tokens
 from groupage_worker.scheduling.circuit import Admission
+from groupage_worker.scheduling.estimates import LINES_MIN
 from groupage_worker.scheduling.learning import Learned
 from groupage_worker.states import BatchState
 
@@ -41,12 +42,12 @@ async def test_the_factor_is_learned_from_usage(redis: "Redis[bytes]", clock: Ma
     """What the service counts for a lane is learned; the reservation of a validated batch shrinks to it."""
     config = emulator_config(regions=("eastus",), counting=Tokens(bytes_per_token=8.0, noise=0.0))
     async with running_fleet(redis, clock, config=config) as fleet:
-        await fleet.submit(20, text="y" * 2_000, tokens=514)
+        await fleet.submit(LINES_MIN, text="y" * 2_000, tokens=514)
         await fleet.settle_all()
         factor = (await fleet.batches.known.read(EAST)).factor(LANE)
         assert factor.batches >= 1
         assert 0.4 < factor.factor < 0.55
-        await fleet.submit(20, text="z" * 2_000, tokens=514)
+        await fleet.submit(LINES_MIN, text="z" * 2_000, tokens=514)
         await fleet.run_until(lambda: in_state(fleet, BatchState.SUBMITTED))
         before = sum((await fleet.batches.reservations(EAST)).values())
 

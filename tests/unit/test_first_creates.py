@@ -64,7 +64,7 @@ def test_a_first_refusal_is_believed_until_one_of_ours_has_ended() -> None:
 def test_what_was_counted_explains_the_refusals_of_before() -> None:
     """The first factor of a lane, seen here or borrowed, ends the belief; a later one leaves it as it is."""
     shared = SharedLimit(cap_tokens=600, until_ms=NOW + 60_000)
-    seen = observe(TokenFactor(), estimated=100, counted=135, now_ms=NOW)
+    seen = observe(TokenFactor(), estimated=100, counted=135, lines=1_000, now_ms=NOW)
     for factor in (seen, borrowed(TokenFactor(), seen, now_ms=NOW)):
         after = knowledge.counted(Knowledge(shared=shared), "chat", factor, now_ms=NOW)
         assert after.is_proven("chat")

@@ -27,12 +27,18 @@ REVALUED_ABOVE: Final = 0.05
 """Batches in flight are valued anew once the factor is so far (ln) from the one that they were reserved by."""
 
 
+LINES_MIN: Final = 32
+"""Lines that must have been counted before less is reserved than was estimated: a few say little of the next ones, and
+too little reserved is an overrun, too much only a pause."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFactor:
     """What is known of the estimates of a lane at a deployment.
 
     Attributes:
         batches: Batches it was learned from.
+        lines: Lines in them, up to `LINES_MIN`.
         factor: Tokens as counted / tokens as estimated.
         variance: Of ln(counted / expected), batch by batch.
         base: What the factor was, about, when the batches of now were reserved.
@@ -41,6 +47,7 @@ class TokenFactor:
     """
 
     batches: int = 0
+    lines: int = 0
     factor: float = 1.0
     variance: float = SPREAD_PRIOR**2
     base: float = 1.0
@@ -63,7 +70,8 @@ class TokenFactor:
 
     def reserve_ratio(self, in_flight: int = 1) -> float:
         """Tokens to reserve for an estimated one."""
-        return self.factor * (1 + self.margin_ratio(in_flight))
+        ratio = self.factor * (1 + self.margin_ratio(in_flight))
+        return ratio if self.lines >= LINES_MIN else max(1.0, ratio)
 
     def hidden_tokens(self, *, opened_at_ms: int, estimated: int, reserved: int) -> int:
         """What a batch holds at the service beyond its reservation, by what has been learned since it was opened.
@@ -78,13 +86,14 @@ class TokenFactor:
         return max(0, math.ceil(estimated * self.factor) - reserved)
 
 
-def observe(known: TokenFactor, *, estimated: int, counted: int, now_ms: int) -> TokenFactor:
+def observe(known: TokenFactor, *, estimated: int, counted: int, lines: int, now_ms: int) -> TokenFactor:
     """What is known after the requests of one batch were counted by the service.
 
     Args:
         known: What was known.
         estimated: Tokens of those requests as estimated at the door.
         counted: Tokens of the same requests as the service counted them.
+        lines: How many those requests were.
         now_ms: Now.
 
     Returns:
@@ -99,6 +108,7 @@ def observe(known: TokenFactor, *, estimated: int, counted: int, now_ms: int) ->
     factor = known.factor * math.exp(weight * off)
     after = TokenFactor(
         batches=known.batches + 1,
+        lines=min(LINES_MIN, known.lines + lines),
         factor=factor,
         variance=(1 - weight) * known.variance + weight * off * off if known.batches else known.variance,
         base=known.base,
@@ -122,7 +132,7 @@ def borrowed(known: TokenFactor, other: TokenFactor, *, now_ms: int) -> TokenFac
     """
     if known.is_known:
         return known
-    lent = dataclasses.replace(known, factor=other.factor, is_borrowed=True)
+    lent = dataclasses.replace(known, factor=other.factor, lines=other.lines, is_borrowed=True)
     if abs(math.log(lent.factor / known.base)) <= REVALUED_ABOVE:
         return lent
     return dataclasses.replace(lent, base=lent.factor, revalued_at_ms=now_ms)
@@ -135,4 +145,5 @@ def pooled(known: TokenFactor, others: list[TokenFactor]) -> TokenFactor:
         return known
     total = sum(o.batches for o in seen)
     log_factor = sum(o.batches * math.log(o.factor) for o in seen) / total
-    return TokenFactor(batches=0, factor=math.exp(log_factor), variance=known.variance)
+    lines = min(LINES_MIN, sum(o.lines for o in seen))
+    return TokenFactor(batches=0, lines=lines, factor=math.exp(log_factor), variance=known.variance)

@@ -15,7 +15,7 @@ from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.estimates import TokenFactor, borrowed, observe
 from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, Learned, learn, resliced
 from groupage_worker.stages.context import Context
-from groupage_worker.stages.sight import held, hidden_tokens, usable, worth_tokens
+from groupage_worker.stages.sight import door_tokens, held, hidden_tokens, line_tokens, usable, worth_tokens
 from groupage_worker.states import BatchState
 from groupage_worker.store.deployments import DeploymentState
 
@@ -123,9 +123,9 @@ async def quota_wait(context: Context, batch: Batch, state: DeploymentState) -> 
     waiting = holders if shared.cap_tokens < 0 else []
     ahead = [b for b in waiting if b.state is BatchState.UPLOADED and b.id < batch.id]
     is_free = quotas.may_create(
-        own_tokens=worth_tokens(state, batch),
-        there_tokens=sum(worth_tokens(state, b) for b in there),
-        ahead_tokens=sum(worth_tokens(state, b) for b in ahead),
+        own_tokens=worth_tokens(context, state, [batch]),
+        there_tokens=worth_tokens(context, state, there),
+        ahead_tokens=worth_tokens(context, state, ahead),
         is_next=not ahead and not any(b.state is BatchState.CREATING for b in there),
         is_proven=is_proven,
         usable_tokens=usable_tokens,
@@ -230,12 +230,14 @@ async def counted(context: Context, batch: Batch, *, tokens: int, lines: int) ->
     """The service counted so many input tokens in so many lines of a batch."""
     if not batch.lines or not COUNTED_RATIO * batch.lines <= lines <= batch.lines:
         return
-    estimated = math.ceil(batch.tokens * lines / batch.lines)
+    estimated = math.ceil(door_tokens(batch, line_tokens(context, batch.lane)) * lines / batch.lines)
     before = (await context.batches.known.read(batch.deployment)).factor(batch.lane)
     now = context.clock.now_ms()
 
     def change(known: Knowledge) -> Knowledge:
-        factor = observe(known.factor(batch.lane), estimated=estimated, counted=tokens, now_ms=now)
+        factor = observe(
+            known.factor(batch.lane), estimated=estimated, counted=tokens, now_ms=now, lines=lines
+        )
         return knowledge.counted(known, batch.lane, factor, now_ms=now)
 
     known = await context.batches.known.update(batch.deployment, change)
@@ -268,8 +270,9 @@ async def _revalue(context: Context, lane: str, deployment: str, factor: TokenFa
     state = await _state(context, deployment)
     batches = [b for b in await context.batches.moves.holders(state.attempts) if b.lane == lane]
     validated = [b for b in batches if b.state is BatchState.SUBMITTED and b.run_at_ms]
+    extra, ratio = line_tokens(context, lane), factor.reserve_ratio()
     freed = await context.batches.moves.shrink(
-        deployment, {b.reservation: math.ceil(b.tokens * factor.reserve_ratio()) for b in validated}
+        deployment, {b.reservation: math.ceil(door_tokens(b, extra) * ratio) for b in validated}
     )
     log.info(
         "lessons.factor_changed",

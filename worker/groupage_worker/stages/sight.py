@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 from groupage.contract import Priority
 from groupage_worker.jsonl import line_overhead
@@ -73,6 +74,15 @@ def line_tokens(context: Context, lane: str) -> int:
     return math.ceil(most / BYTES_PER_TOKEN)
 
 
+def door_tokens(batch: Batch, line_tokens: int) -> int:
+    """What the door estimated for the requests of a batch, without what its lines add.
+
+    That part the service counts at POST only. In validation it counts tokens of prompts: short requests, which are mostly
+    line, would teach a factor that is wrong for long ones.
+    """
+    return max(0, batch.tokens - batch.lines * line_tokens)
+
+
 def usable(context: Context, name: str, state: DeploymentState) -> int:
     """The part of a quota that we fill; the service's own headers may know that it has become smaller."""
     settings = context.settings
@@ -116,18 +126,25 @@ async def hidden_tokens(context: Context, name: str, state: DeploymentState) -> 
     batches = await context.batches.moves.sent(
         name, state.attempts, wanted=lambda attempt: opened_at_ms(attempt) < since
     )
-    return sum(worth_tokens(state, b) - state.attempts.get(b.reservation, 0) for b in batches)
+    return worth_tokens(context, state, batches) - sum(state.attempts.get(b.reservation, 0) for b in batches)
 
 
-def worth_tokens(state: DeploymentState, batch: Batch) -> int:
-    """What a batch holds or will hold at the service, by what is known now; 0 where nothing is reserved for it."""
-    reserved = state.attempts.get(batch.reservation, 0)
-    if not reserved:
-        return 0
-    factor = state.known.factor(batch.lane)
-    return reserved + factor.hidden_tokens(
-        opened_at_ms=batch.opened_at_ms, estimated=batch.tokens, reserved=reserved
-    )
+def worth_tokens(context: Context, state: DeploymentState, batches: Iterable[Batch]) -> int:
+    """What batches hold or will hold at the service, by what is known now; those without a reservation count nothing."""
+    extra: dict[str, int] = {}
+    worth = 0
+    for batch in batches:
+        reserved = state.attempts.get(batch.reservation, 0)
+        if not reserved:
+            continue
+        if batch.lane not in extra:
+            extra[batch.lane] = line_tokens(context, batch.lane)
+        worth += reserved + state.known.factor(batch.lane).hidden_tokens(
+            opened_at_ms=batch.opened_at_ms,
+            estimated=door_tokens(batch, extra[batch.lane]),
+            reserved=reserved,
+        )
+    return worth
 
 
 async def held(context: Context, state: DeploymentState) -> list[Batch]:

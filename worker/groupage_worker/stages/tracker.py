@@ -11,6 +11,7 @@ from groupage_worker.models import CANCEL, KEEP, RELEASE, Batch, Move
 from groupage_worker.stages import lessons, patience
 from groupage_worker.stages.consequences import follow
 from groupage_worker.stages.context import FROZEN_WAIT_S, Context
+from groupage_worker.stages.sight import door_tokens, line_tokens
 from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("tracker")
@@ -109,7 +110,9 @@ class Tracker:
         if remote.status is not RemoteStatus.IN_PROGRESS or batch.run_at_ms:
             return KEEP
         factor = (await context.batches.known.read(batch.deployment)).factor(batch.lane)
-        return math.ceil(batch.tokens * factor.reserve_ratio()) if factor.batches else KEEP
+        if not factor.batches:
+            return KEEP
+        return math.ceil(door_tokens(batch, line_tokens(context, batch.lane)) * factor.reserve_ratio())
 
     async def _why_cancel(self, batch: Batch, status: RemoteStatus | None) -> str:
         """Why a remote batch should be ended early; empty if it should go on."""
