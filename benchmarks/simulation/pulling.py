@@ -104,9 +104,8 @@ class Pulling(Policy):
         now_ms = ms(self._fleet.now)
         now_ms = ms(self._fleet.now)
         news = [k for k in self._known if not k.factor.is_known]
-        known.factor = observe(
-            known.factor, estimated=batch.estimate, counted=batch.true, lines=batch.lines, now_ms=now_ms
-        )
+        counts = {"estimated": batch.estimate, "counted": batch.true, "lines": batch.lines}
+        known.factor = observe(known.factor, **counts, now_ms=now_ms)
         for other in news:
             other.factor = borrowed(other.factor, known.factor, now_ms=now_ms)
             other.shared = quotas.proven(other.shared, now_ms=now_ms)
