@@ -135,6 +135,12 @@ def test_nothing_is_moved_for_ever() -> None:
     assert not goes(20_000.0, MOVES_MAX + 4)
 
 
+def test_an_urgent_batch_that_was_moved_often_is_left_to_its_rescue() -> None:
+    """Another move for the sake of time would take the time in which its requests can still be asked online."""
+    due = flight(age_s=20_000.0, moves=MOVES_MAX, deadline_in_s=5_000.0)
+    assert plan_moves([berth("slow", due), berth("idle", room=LIMIT)], waiting_tokens=0) == []
+
+
 def test_an_urgent_batch_is_rescued_where_that_lowers_its_risk() -> None:
     """A deadline at risk here and safe there moves the batch, even into room that is kept for urgent ones."""
     due = flight(age_s=1_000.0, deadline_in_s=CANCEL_S + 2_000.0)

@@ -260,7 +260,12 @@ def _candidates(berths: Sequence[Berth], held: Mapping[str, int]) -> list[tuple[
 
 
 def _may_move(flight: Flight, berth: Berth) -> bool:
-    """What has begun is paid for and stays, unless nothing moves there: a move must cost nothing."""
+    """What has begun is paid for and stays, unless nothing moves there: a move must cost nothing.
+
+    An urgent batch that was moved often is left to `plan_rescues`: another cancel may cost it the time to be asked online.
+    """
+    if flight.moves >= MOVES_MAX and flight.deadline_in_s < math.inf:
+        return False
     return berth.is_stalled or not flight.run_age_s
 
 
