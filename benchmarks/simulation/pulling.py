@@ -23,13 +23,7 @@ from benchmarks.simulation.workload import Segment
 from groupage.contract import Priority
 from groupage_worker import quota as quotas
 from groupage_worker.quota import usable_tokens
-from groupage_worker.routing import (
-    LaneDemand,
-    Pull,
-    Supply,
-    plan_pulls,
-    share_by_priority,
-)
+from groupage_worker.routing import LaneDemand, Pull, Supply, plan_pulls, share_by_priority
 from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.circuit import Admission, is_stalled
 from groupage_worker.scheduling.completion import hoped_s
@@ -43,6 +37,7 @@ LINES_MAX = 99_999
 FILE_TOKENS_MAX = int(190e6 / 4)
 """Tokens of one input file at 4 bytes each (`gather.file_bytes_max`)."""
 
+OTHERS = (Priority.NORMAL, Priority.BULK)
 QUOTA_PAUSE_S = 60.0
 KEEPS_RESERVE_S = 6 * 3_600.0
 """For so long after the last urgent request a share of each quota is kept for the next."""
@@ -101,7 +96,6 @@ class Pulling(Policy):
                 run_s=run_s,
             ),
         )
-        now_ms = ms(self._fleet.now)
         now_ms = ms(self._fleet.now)
         news = [k for k in self._known if not k.factor.is_known]
         counts = {"estimated": batch.estimate, "counted": batch.true, "lines": batch.lines}
@@ -265,10 +259,14 @@ class Pulling(Policy):
         if pull.is_urgent:
             segments, _, spent = lane.claim(Priority.URGENT, pull.tokens, LINES_MAX)
             return segments, spent
-        waiting = {p: sum(q.waiting_tokens for q in lane.queues if q.priority is p) for p in Priority}
+        waiting = {p: sum(q.waiting_tokens for q in lane.queues if q.priority is p) for p in OTHERS}
         segments = []
         left, lines = pull.tokens, LINES_MAX
-        for priority, share in [*share_by_priority(pull.tokens, waiting), *((p, left) for p in Priority)]:
+        rounds = [*share_by_priority(pull.tokens, waiting), *((p, left) for p in (*OTHERS, Priority.URGENT))]
+        for priority, share in rounds:
+            if priority is Priority.URGENT and segments:
+                # they have batches of their own, as in `Gatherer.step`
+                continue
             part, n, spent = lane.claim(priority, min(share, left), lines)
             segments += part
             left, lines = left - spent, lines - n
