@@ -179,6 +179,19 @@ async def test_urgent_requests_go_in_batches_of_their_own(fleet: Fleet) -> None:
     assert all(batch.deadline_at_ms for batch in opened)
 
 
+async def test_an_urgent_request_is_no_filler(fleet: Fleet) -> None:
+    """What a slice has left for less than the next of its own requests takes no urgent one, however small that is."""
+    await fleet.submit(40, tokens=400)
+    await fleet.submit(1, tokens=10, priority=Priority.URGENT)
+    await fleet.run_due()
+    slices = await fleet.open_batches()
+    assert slices
+    assert not any(batch.is_urgent for batch in slices)
+    await fleet.advance(5)
+    await fleet.run_due()
+    assert [batch.lines for batch in await fleet.open_batches() if batch.is_urgent] == [1]
+
+
 async def test_a_reservation_of_nobody_is_given_back(fleet: Fleet) -> None:
     """A sweep releases what no open batch answers for, counts it, and leaves the others and the rest of moves alone."""
     await fleet.submit(3)

@@ -194,6 +194,9 @@ class Gatherer:
         if batch.is_urgent:
             rounds = [(Priority.URGENT, tokens)]
         for priority, share in rounds:
+            if priority is Priority.URGENT and tokens < batch.tokens:
+                # they are not to lie in a slice for what its last tokens are too few for
+                continue
             left = min(share, tokens)
             while left > 0 and lines > 0 and size > overhead:
                 claim = await context.requests.claim(
