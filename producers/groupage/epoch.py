@@ -33,8 +33,9 @@ class Epoch:
 
     Attributes:
         number: The one that was dealt with last; empty where no worker has ever been, None before the first look.
-        turn: Grows whenever somebody begins to deal with another history. An answer to what was asked in an earlier turn
+        turn: Grows whenever another history begins to be dealt with. An answer to what was asked in an earlier turn
             may be of the history before.
+        doubts: How often an answer came late.
         look: Set by whoever has a reason to look at once: a broken connection, or a request that is gone.
     """
 
@@ -43,6 +44,7 @@ class Epoch:
         self._is_blind = False
         self.number: bytes | None = None
         self.turn = 0
+        self.doubts = 0
         self.look = asyncio.Event()
 
     async def open(self) -> None:
@@ -57,7 +59,7 @@ class Epoch:
 
     def doubt(self) -> None:
         """Have the history dealt with once more: an answer came late, and what it said may be lost already."""
-        self.turn += 1
+        self.doubts += 1
         self.number = DOUBTED
         self.look.set()
 

@@ -69,6 +69,7 @@ class Keeper:
         self._sweep_s = sweep_s
         self._put = put
         self._after = after
+        self._begun: bytes | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -112,10 +113,14 @@ class Keeper:
         if now.is_frozen or (not now.number and self._epoch.number):
             return False
         if now.number != self._epoch.number:
-            self._epoch.turn = turn = self._epoch.turn + 1
+            if now.number != self._begun:
+                # not for a doubt: what is sent meanwhile would be doubted in its turn, without end
+                self._begun = now.number
+                self._epoch.turn += 1
+            doubts = self._epoch.doubts
             lost = await self._find_lost()
             await self._submit_all(lost)
-            if self._epoch.turn == turn:
+            if self._epoch.doubts == doubts:
                 # a loss that came meanwhile has another number, and is found by the next look
                 self._epoch.number = now.number
             log = _log.warning if lost else _log.info

@@ -69,7 +69,7 @@ class Running:
                 continue
             with contextlib.suppress(OSError):
                 parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if int(parent) == self.process.pid and words in command:
                     found.add(int(entry.name))
         return found

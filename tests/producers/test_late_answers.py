@@ -57,3 +57,28 @@ async def test_a_late_ticket_of_a_lost_request(
     await until(lambda: watcher._epoch.number == b"2")
     await settle(SLOW)
     assert (await asyncio.wait_for(wait, 10)).ok
+
+
+async def test_doubts_come_to_an_end(watcher: Producer, redis: Any, redis_url: str) -> None:
+    """Whoever submits all the time deals with a new history a few times at most, however many calls are under way."""
+    stopping = asyncio.Event()
+
+    async def submit_on(lane: int) -> None:
+        number = 0
+        while not stopping.is_set():
+            number += 1
+            await watcher.submit(BODY, id=f"r{lane}-{number}")
+
+    tasks = [asyncio.create_task(submit_on(lane)) for lane in range(8)]
+    await until(lambda: len(watcher._held) > 20)
+    await beat(redis, 2)
+    await until(lambda: watcher._epoch.number == b"2")
+    rounds = watcher._epoch.doubts
+    held = len(watcher._held)
+    await until(lambda: len(watcher._held) > held + 100)
+    stopping.set()
+    await asyncio.gather(*tasks)
+    assert watcher._epoch.doubts - rounds <= 3
+    assert watcher._epoch.doubts <= 6
+    assert watcher._epoch.turn == 1
+    await until(lambda: watcher._epoch.number == b"2")

@@ -51,6 +51,8 @@ def test_few_lines_never_make_less_reserved_than_estimated() -> None:
     assert known.reserve_ratio() == 1.0
     assert borrowed(TokenFactor(), known, now_ms=2_000).reserve_ratio() == 1.0
     assert pooled(TokenFactor(), [known]).reserve_ratio() == 1.0
+    lent = borrowed(TokenFactor(), learned(0.9, batches=3), now_ms=2_000)
+    assert observe(lent, estimated=100, counted=40, lines=1, now_ms=3_000).reserve_ratio() == 1.0
     more = observe(
         known, estimated=150 * LINES_MIN, counted=13 * LINES_MIN, lines=LINES_MIN - 1, now_ms=3_000
     )

@@ -8,8 +8,9 @@ from typing import Final
 MARGIN_S: Final = 0.002
 """Added to each due: a look a moment too early finds nothing, and the next one may be far."""
 
+HORIZON_S: Final = 300.0
 KNOWN_MAX: Final = 10_000
-"""More dues are not remembered: the regular look finds those."""
+"""What is due later, and more than so many dues, is not remembered: the regular look finds it."""
 
 
 class Agenda:
@@ -24,8 +25,13 @@ class Agenda:
 
     def add(self, in_s: float) -> None:
         """Something is due in so many seconds; zero or less: now."""
+        if in_s > HORIZON_S:
+            return
+        now_s = asyncio.get_running_loop().time()
+        while len(self._dues_s) >= KNOWN_MAX and self._dues_s[0] <= now_s:
+            heapq.heappop(self._dues_s)  # nobody looks at this queue here
         if len(self._dues_s) < KNOWN_MAX:
-            heapq.heappush(self._dues_s, asyncio.get_running_loop().time() + max(0.0, in_s) + MARGIN_S)
+            heapq.heappush(self._dues_s, now_s + max(0.0, in_s) + MARGIN_S)
             self._is_new.set()
 
     async def wait(self, longest_s: float) -> None:

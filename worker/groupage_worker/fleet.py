@@ -92,17 +92,18 @@ class Waker:
         skew_ms = timestamp_ms() - self._clock.now_ms()
         if abs(skew_ms) < SKEW_MS_MIN:
             skew_ms = 0
+        scores = [(step, max(SCORE_MIN, due_ms + skew_ms)) for step, due_ms in due]
         async with self._redis.pipeline(transaction=False) as pipe:
-            for step, due_ms in due:
-                at_ms = max(SCORE_MIN, due_ms + skew_ms)
+            for step, at_ms in scores:
                 job_id = _job_id(step, heavy=heavy)
                 call = serialize_job(FUNCTION, (step,), {}, None, at_ms, serializer=dumps)
                 pipe.set(job_key_prefix + job_id, call, px=WAKE_TTL_MS, nx=True)
                 pipe.zadd(queue, {job_id: at_ms}, nx=True)
                 pipe.zadd(queue, {job_id: at_ms}, xx=True, lt=True)
             answers = await pipe.execute()
-        for _, due_ms in due:
-            self._agendas[heavy].add((due_ms - self._clock.now_ms()) / 1000)
+        now_ms = timestamp_ms()
+        for _, at_ms in scores:
+            self._agendas[heavy].add((at_ms - now_ms) / 1000)
         return sum(1 for made, added in zip(answers[::3], answers[1::3], strict=True) if made or added)
 
     async def close(self) -> None:
@@ -155,7 +156,7 @@ class LeasedWorker(Worker):
             again_s = self._again_s.pop(job_id, None)
             if again_s is not None:
                 self._agenda.add(again_s)
-            if is_full:
+            if is_full or self.job_counter >= self.max_jobs:
                 self._agenda.add(0.0)  # there may be one that waits for its place
 
     async def _renew(self) -> None:

@@ -61,7 +61,10 @@ class Knowledge:
 
     def factor(self, lane: str) -> TokenFactor:
         """What is known of a lane's estimates here."""
-        return self.factors.get(lane) or TokenFactor()
+        found = self.factors.get(lane)
+        if found is None or (found.batches and not found.lines):
+            return TokenFactor()  # nothing, or as older releases learned it: with what lines add
+        return found
 
     def is_proven(self, lane: str) -> bool:
         """Whether it is known how the service counts a lane here, or at least how batches here end."""

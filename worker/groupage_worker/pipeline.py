@@ -97,8 +97,10 @@ class Pipeline:
             RedisError: If a server does not answer.
         """
         context = self._context
-        was_frozen = context.epochs.is_frozen
+        was_frozen, number = context.epochs.is_frozen, context.epochs.numbers
         await context.epochs.beat()
+        if context.epochs.numbers != number:
+            context.batches.moves.forget()
         await self.schedule_periodic()
         if context.epochs.is_frozen:
             if not was_frozen:

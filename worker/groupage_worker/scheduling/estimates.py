@@ -108,7 +108,8 @@ def observe(known: TokenFactor, *, estimated: int, counted: int, lines: int, now
     factor = known.factor * math.exp(weight * off)
     after = TokenFactor(
         batches=known.batches + 1,
-        lines=min(LINES_MIN, known.lines + lines),
+        # what was borrowed is believed no longer, and neither are its lines
+        lines=min(LINES_MIN, (known.lines if known.batches else 0) + lines),
         factor=factor,
         variance=(1 - weight) * known.variance + weight * off * off if known.batches else known.variance,
         base=known.base,

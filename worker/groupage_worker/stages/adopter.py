@@ -8,6 +8,7 @@ from groupage_worker.errors import NotFound
 from groupage_worker.jsonl import LineSplitter, unsplice_line
 from groupage_worker.models import RELEASE, Batch, Move, Regained
 from groupage_worker.stages.context import Context
+from groupage_worker.stages.sight import line_tokens
 from groupage_worker.states import BatchState
 
 log = structlog.get_logger("adopter")
@@ -56,6 +57,8 @@ class Adopter:
             elsewhere=elsewhere,
             settled=settled,
         )
+        # as everywhere, what lines add is a part of a batch's tokens
+        tokens += lines * line_tokens(context, batch.lane)
         fields: dict[str, str | int] = {"lines": lines, "tokens": tokens, "epoch": epoch}
         if batch.remote_id:
             return Move(state=BatchState.SUBMITTED, fields=fields, reason="adopted")

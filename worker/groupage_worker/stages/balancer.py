@@ -139,7 +139,9 @@ class Balancer:
             flights = [
                 self._flight(batch, view.state.attempts.get(batch.reservation, 0))
                 for batch in flying.values()
-                if batch.deployment == view.name and (is_stalled_here or batch.remote_status in MOVABLE)
+                if batch.deployment == view.name
+                and batch.reservation in view.state.attempts
+                and (is_stalled_here or batch.remote_status in MOVABLE)
             ]
             flights.sort(key=lambda flight: -flight.age_s)
             berths.append(

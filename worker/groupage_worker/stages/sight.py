@@ -138,7 +138,9 @@ def worth_tokens(context: Context, state: DeploymentState, batches: Iterable[Bat
         if not reserved:
             continue
         if batch.lane not in extra:
-            extra[batch.lane] = line_tokens(context, batch.lane)
+            # of a lane that only other workers know all its tokens count: rather too much than too little
+            is_known = batch.lane in context.settings.lanes
+            extra[batch.lane] = line_tokens(context, batch.lane) if is_known else 0
         worth += reserved + state.known.factor(batch.lane).hidden_tokens(
             opened_at_ms=batch.opened_at_ms,
             estimated=door_tokens(batch, extra[batch.lane]),

@@ -112,7 +112,9 @@ class Tracker:
         factor = (await context.batches.known.read(batch.deployment)).factor(batch.lane)
         if not factor.batches:
             return KEEP
-        return math.ceil(door_tokens(batch, line_tokens(context, batch.lane)) * factor.reserve_ratio())
+        return (
+            math.ceil(door_tokens(batch, line_tokens(context, batch.lane)) * factor.reserve_ratio()) or KEEP
+        )
 
     async def _why_cancel(self, batch: Batch, status: RemoteStatus | None) -> str:
         """Why a remote batch should be ended early; empty if it should go on."""

@@ -70,7 +70,12 @@ class MoveStore:
         fresh = await self.holders(name for name in chosen if name not in done)
         kept |= {batch.reservation: batch for batch in fresh if batch.state is BatchState.SUBMITTED}
         self._sent[deployment] = kept
-        return sorted([*known, *fresh], key=lambda batch: batch.id)
+        found = {batch.id: batch for batch in (*known, *fresh)}
+        return [found[name] for name in sorted(found)]
+
+    def forget(self) -> None:
+        """Read every record anew: the server's history is another one."""
+        self._sent.clear()
 
     async def records(self, batches: Iterable[str]) -> list[Batch]:
         """The records of batches, the oldest first; those that are gone or unreadable are left out."""
