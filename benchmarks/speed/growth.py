@@ -10,7 +10,7 @@ import random
 import secrets
 
 from benchmarks.speed import deliver, intake, rig, workload
-from benchmarks.speed.backlog import compact_bodies, fill
+from benchmarks.speed.backlog import PAGE, compact_bodies, fill
 from benchmarks.speed.measure import Figure, Meter, Report
 from benchmarks.speed.raw import RawRedis, pack
 from redis.asyncio import Redis
@@ -25,7 +25,6 @@ BODY_BYTES = 300
 STEP = 500_000
 STAGES = ("submit", "gather", "deliver")
 PLAIN = ("plain SET", "plain GET")
-PAGE = 256
 RATIO_MAX = 1.15
 MEMORY_RATIO_MAX = 1.4
 

@@ -1,8 +1,6 @@
 """Traces: a request followed from its submit over its batch to its reply, by real SDKs; and one export over HTTP."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,7 +19,7 @@ from tests.support.fleet import LANE, PRODUCER, Fleet, running_fleet
 import groupage
 from groupage import Request, Ticket, keys
 from groupage.contract import Status
-from groupage.traceparent import mark_of_batch, read_mark
+from groupage.traceparent import mark_of_batch
 from groupage.tracing import Producer, SyncProducer
 from groupage_emulator.faults import Rule
 from groupage_worker.spans import LINKS_MAX
@@ -278,27 +276,3 @@ async def test_spans_reach_a_collector_over_http(redis: "Redis[bytes]", clock: M
     mark = mark_of_batch(reply.batch or "", 1)
     assert (span.trace_id.hex(), span.span_id.hex()) == (f"{mark.trace_id:032x}", f"{mark.span_id:016x}")
     assert span.end_time_unix_nano > span.start_time_unix_nano > 0
-
-
-def test_without_tracing_nothing_of_it_is_loaded() -> None:
-    """Producer, blocking twin and worker load no part of OpenTelemetry unless they are asked to trace."""
-    code = (
-        "import sys, groupage.client, groupage.sync, groupage_worker.app, groupage_worker.store.traces;"
-        "print(sorted(name for name in sys.modules if 'opentelemetry' in name or name == 'groupage.tracing'))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_a_missing_library_is_named() -> None:
-    """Who asks for traces without the extra is told what to install."""
-    code = "import sys; sys.modules['opentelemetry'] = None; import groupage.tracing"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "ImportError: groupage.tracing needs OpenTelemetry: pip install 'groupage[tracing]'" in done.stderr
-
-
-def test_marks_are_read_as_they_are_written() -> None:
-    """A mark survives its text; the submit's own text is the W3C form."""
-    mark = mark_of_batch("0190", 2)
-    assert read_mark(str(mark)) == mark
-    assert read_mark(str(mark).encode() + b"-of-a-later-version") == mark

@@ -51,7 +51,7 @@ async def as_admin(server: EmbeddedRedis) -> AsyncIterator["Redis[bytes]"]:
 
 @contextlib.asynccontextmanager
 async def two_servers(folder: Path) -> AsyncIterator[tuple[EmbeddedRedis, EmbeddedRedis]]:
-    """A primary and its replica with the file in force at both, and no connection from before it."""
+    """A primary and its replica with the file in force at both, linked by a connection made under it."""
     users = acl_file(folder) + EVERYBODY.replace("default", ADMIN)
     login = {"masteruser": "replica", "masterauth": (folder / "replica").read_text()}
     paths = [folder / "primary.acl", folder / "replica.acl"]
@@ -64,10 +64,23 @@ async def two_servers(folder: Path) -> AsyncIterator[tuple[EmbeddedRedis, Embedd
                 path.write_text(users)
                 async with as_admin(server) as admin:
                     await admin.acl_load()
-                    # the replica asked for its user before the primary knew it
-                    await admin.acl_log_reset()
-                    await admin.execute_command("CLIENT", "KILL", "TYPE", "replica")
+            # it may have asked for its user before the primary knew it: only the next link counts
+            await until(lambda: follows(replica))
+            await relinked(primary)
             yield primary, replica
+
+
+async def relinked(primary: EmbeddedRedis) -> None:
+    """Cut the replica's link, forget what was refused, and wait until there is another one."""
+    async with as_admin(primary) as admin:
+        (old,) = await admin.client_list(_type="replica")
+        await admin.acl_log_reset()
+        await admin.execute_command("CLIENT", "KILL", "ID", old["id"])
+
+        async def is_another() -> bool:
+            return [one["id"] for one in await admin.client_list(_type="replica")] not in ([], [old["id"]])
+
+        await until(is_another)
 
 
 async def follows(replica: EmbeddedRedis) -> bool:

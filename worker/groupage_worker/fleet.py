@@ -149,14 +149,13 @@ class LeasedWorker(Worker):
 
     async def run_job(self, job_id: str, score: int) -> None:
         """Run a step, and note when the queue is worth a look because of it."""
-        is_full = self.job_counter >= self.max_jobs
         try:
             await super().run_job(job_id, score)
         finally:
             again_s = self._again_s.pop(job_id, None)
             if again_s is not None:
                 self._agenda.add(again_s)
-            if is_full or self.job_counter >= self.max_jobs:
+            if self.job_counter >= self.max_jobs:
                 self._agenda.add(0.0)  # there may be one that waits for its place
 
     async def _renew(self) -> None:

@@ -26,7 +26,6 @@ FACTOR_MAX: Final = 20.0
 REVALUED_ABOVE: Final = 0.05
 """Batches in flight are valued anew once the factor is so far (ln) from the one that they were reserved by."""
 
-
 LINES_MIN: Final = 32
 """Lines that must have been counted before less is reserved than was estimated: a few say little of the next ones, and
 too little reserved is an overrun, too much only a pause."""

@@ -15,7 +15,15 @@ from groupage_worker.scheduling import circuit as circuits
 from groupage_worker.scheduling.estimates import TokenFactor, borrowed, observe
 from groupage_worker.scheduling.learning import SLICE_BATCHES, Ended, Learned, learn, resliced
 from groupage_worker.stages.context import Context
-from groupage_worker.stages.sight import door_tokens, held, hidden_tokens, line_tokens, usable, worth_tokens
+from groupage_worker.stages.sight import (
+    door_tokens,
+    held,
+    hidden_tokens,
+    line_tokens,
+    usable,
+    validated_tokens,
+    worth_tokens,
+)
 from groupage_worker.states import BatchState
 from groupage_worker.store.deployments import DeploymentState
 
@@ -270,9 +278,10 @@ async def _revalue(context: Context, lane: str, deployment: str, factor: TokenFa
     state = await _state(context, deployment)
     batches = [b for b in await context.batches.moves.holders(state.attempts) if b.lane == lane]
     validated = [b for b in batches if b.state is BatchState.SUBMITTED and b.run_at_ms]
-    extra, ratio = line_tokens(context, lane), factor.reserve_ratio()
+    extra = line_tokens(context, lane)
+    wanted = {b.reservation: validated_tokens(b, factor, extra) for b in validated}
     freed = await context.batches.moves.shrink(
-        deployment, {b.reservation: math.ceil(door_tokens(b, extra) * ratio) for b in validated}
+        deployment, {attempt: tokens for attempt, tokens in wanted.items() if tokens}
     )
     log.info(
         "lessons.factor_changed",

@@ -10,7 +10,7 @@ from groupage_worker.models import Batch, LaneLoad, opened_at_ms
 from groupage_worker.routing import Supply
 from groupage_worker.scheduling.circuit import Admission
 from groupage_worker.scheduling.completion import hoped_s
-from groupage_worker.scheduling.estimates import pooled
+from groupage_worker.scheduling.estimates import TokenFactor, pooled
 from groupage_worker.scheduling.slices import linger_s
 from groupage_worker.stages.context import Context
 from groupage_worker.states import BatchState
@@ -81,6 +81,11 @@ def door_tokens(batch: Batch, line_tokens: int) -> int:
     line, would teach a factor that is wrong for long ones.
     """
     return max(0, batch.tokens - batch.lines * line_tokens)
+
+
+def validated_tokens(batch: Batch, factor: TokenFactor, line_tokens: int) -> int:
+    """What is reserved for a batch once it is validated; 0 where too little is known of it to reserve less than now."""
+    return math.ceil(door_tokens(batch, line_tokens) * factor.reserve_ratio())
 
 
 def usable(context: Context, name: str, state: DeploymentState) -> int:

@@ -1,7 +1,5 @@
 """submitted: follow the remote batch until it is terminal."""
 
-import math
-
 import structlog
 
 from groupage_worker.azure.verdicts import verdict_of_failed
@@ -11,7 +9,7 @@ from groupage_worker.models import CANCEL, KEEP, RELEASE, Batch, Move
 from groupage_worker.stages import lessons, patience
 from groupage_worker.stages.consequences import follow
 from groupage_worker.stages.context import FROZEN_WAIT_S, Context
-from groupage_worker.stages.sight import door_tokens, line_tokens
+from groupage_worker.stages.sight import line_tokens, validated_tokens
 from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("tracker")
@@ -112,9 +110,7 @@ class Tracker:
         factor = (await context.batches.known.read(batch.deployment)).factor(batch.lane)
         if not factor.batches:
             return KEEP
-        return (
-            math.ceil(door_tokens(batch, line_tokens(context, batch.lane)) * factor.reserve_ratio()) or KEEP
-        )
+        return validated_tokens(batch, factor, line_tokens(context, batch.lane)) or KEEP
 
     async def _why_cancel(self, batch: Batch, status: RemoteStatus | None) -> str:
         """Why a remote batch should be ended early; empty if it should go on."""
