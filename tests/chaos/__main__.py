@@ -1,4 +1,4 @@
-"""The long form of all chaos: `python -m tests.chaos --kills 10000 --seeds 50000 --travels 1000 --double 20000`.
+"""The long form of all chaos: `python -m tests.chaos --kills 10000 --seeds 50000 --travels 1000`.
 
 Runs sweeps, simulations, storms, failovers and mutations on so many processes at once, in small jobs of all kinds
 mixed, and after each job writes what was run and found so far: `--out` for machines, the figures of
@@ -27,8 +27,10 @@ STORM_KILLS = 250
 SEEDS = 250
 TRAVELS = 50
 FAILOVERS = 5
-DOUBLE = 250
 """Runs of one job of the other kinds: some minutes each."""
+
+SHARDS = 8
+"""Jobs of one life of the sweep: each takes every eighth point, and crashes once more in the recovery from it."""
 
 
 def main() -> int:
@@ -42,7 +44,6 @@ def main() -> int:
         "--travels", type=int, default=1_000, help="simulated seeds in which Redis goes back in time"
     )
     parser.add_argument("--failovers", type=int, default=100, help="failovers by a real Sentinel")
-    parser.add_argument("--double", type=int, default=20_000, help="crashes during a recovery")
     parser.add_argument("--processes", type=int, default=2, help="how many jobs at once")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after so many")
     parser.add_argument("--only", nargs="+", choices=report.KINDS, default=report.KINDS, help="kinds of jobs")
@@ -75,7 +76,7 @@ class Campaign:
         if options.out.exists() and not options.anew:
             self._figures |= json.loads(options.out.read_text())
         self._figures["wanted"] = {
-            name: getattr(options, name) for name in ("kills", "seeds", "travels", "failovers", "double")
+            name: getattr(options, name) for name in ("kills", "seeds", "travels", "failovers")
         }
         self._done = frozenset(self._figures["done"])
         self._run = {
@@ -130,8 +131,6 @@ class Campaign:
 def jobs(options: argparse.Namespace) -> dict[str, list[list[str]]]:
     """Kind -> command lines."""
     first = options.first_seed
-    shards = max(1, -(-options.double // DOUBLE) // len(profiles.PROFILES))
-    double = -(-options.double // (shards * len(profiles.PROFILES)))
     return {
         "processes": [
             ["processes", "--kills", str(n), "--seed", str(first + at)]
@@ -150,18 +149,8 @@ def jobs(options: argparse.Namespace) -> dict[str, list[list[str]]]:
             for at, n in enumerate(portions(options.failovers, FAILOVERS))
         ],
         "sweep": [
-            [
-                "sweep",
-                "--profile",
-                profile,
-                "--shard",
-                str(at),
-                "--shards",
-                str(shards),
-                "--double",
-                str(double),
-            ]
-            for at in range(shards)
+            ["sweep", "--profile", profile, "--shard", str(at), "--shards", str(SHARDS), "--twice"]
+            for at in range(SHARDS)
             for profile in profiles.PROFILES
         ],
     }

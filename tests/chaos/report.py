@@ -102,7 +102,7 @@ def renew(page: Path, figures: Mapping[str, Any]) -> None:
     wanted = ", ".join(f"{name} {n:,}" for name, n in figures["wanted"].items())
     runs = figures["runs"]
     head = [
-        f"`make chaos`, {len(runs)} run{'s' * (len(runs) > 1)} that went on with each other (the whole form: {wanted}):",
+        f"`make chaos`, {len(runs)} run{'s' * (len(runs) > 1)} that went on with each other (the whole form: every point of every life and once more in the recovery from each, {wanted}):",
         "",
         *(
             f"- {run['day']} at {run['commit'][:10]}: {run['seconds'] / 60:.0f} minutes on {run['at_once']} processes, {run['jobs']} jobs"

@@ -1,7 +1,7 @@
 """The crash sweep: one life cycle, killed at every point of its I/O in turn, recovered, and judged.
 
     python -m tests.chaos.sweep --profile lines            every point once
-    python -m tests.chaos.sweep --profile rude --double 500   and 500 crashes during a recovery
+    python -m tests.chaos.sweep --profile rude --twice     and once more during the recovery from each
 
 Each run: a fresh service, an empty Redis, a process that SIGKILLs itself at point n, another one that recovers, the
 checker. Processes are forked from this one, which has everything loaded and no thread, so one costs milliseconds.
@@ -218,7 +218,7 @@ def sweep(
     *,
     shard: int = 0,
     shards: int = 1,
-    double: int = 0,
+    twice: bool = False,
     phases: frozenset[str],
     only: Run | None = None,
     strict_spool: bool = False,
@@ -229,7 +229,7 @@ def sweep(
         profile: Name in `profiles.PROFILES`.
         shard: Which points: those whose number leaves this remainder.
         shards: Over how many processes the points are spread.
-        double: So many crashes during a recovery, drawn at random with a fixed seed.
+        twice: Whether each recovery is run again with a crash of its own, at a point drawn with a fixed seed.
         phases: Of `PHASES`.
         only: Just this run.
         strict_spool: Whether a spool file that a crash left behind is a failure.
@@ -245,22 +245,13 @@ def sweep(
             else:
                 points = runs.count()
                 runs.figures.points = len(points)
+                rng = random.Random(shard)
                 for number in range(shard, len(points), shards):
-                    runs.one(Run(die_at=number))
-                _double(runs, len(points), double, random.Random(shard))
+                    recovery = runs.count_recovery(number)
+                    if twice and recovery:
+                        runs.one(Run(die_at=number, again_at=rng.randrange(len(recovery))))
     runs.figures.seconds = round(time.monotonic() - started, 1)
     return runs.figures
-
-
-def _double(runs: Sweep, points: int, wanted: int, rng: random.Random) -> None:
-    """Crash in recoveries: for one first crash after the other, at points of its recovery drawn at random."""
-    left = wanted
-    while left > 0:
-        first = rng.randrange(points)
-        recovery = len(runs.count_recovery(first))
-        for again in rng.sample(range(recovery), min(left, recovery, 10)):
-            runs.one(Run(die_at=first, again_at=again))
-            left -= 1
 
 
 def main() -> int:
@@ -269,7 +260,9 @@ def main() -> int:
     parser.add_argument("--profile", choices=profiles.PROFILES, default="lines")
     parser.add_argument("--shard", type=int, default=0)
     parser.add_argument("--shards", type=int, default=1)
-    parser.add_argument("--double", type=int, default=0, help="crashes during recoveries")
+    parser.add_argument(
+        "--twice", action="store_true", help="crash once more during the recovery from each crash"
+    )
     parser.add_argument("--phases", default=",".join(PHASES))
     parser.add_argument("--die-at", type=int, help="just this run")
     parser.add_argument("--again-at", type=int, help="and its second crash")
@@ -284,7 +277,7 @@ def main() -> int:
         options.profile,
         shard=options.shard,
         shards=options.shards,
-        double=options.double,
+        twice=options.twice,
         phases=frozenset(options.phases.split(",")),
         only=only,
         strict_spool=options.strict_spool,
