@@ -1,6 +1,7 @@
 import asyncio
 import email
 import email.policy
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,21 @@ from groupage_worker.azure.multipart import READ_BYTES, MultipartFile
 
 async def _body(stream):
     return b"".join([piece async for piece in stream])
+
+
+@pytest.fixture(params=["in memory", "on disk", "nobody can say"])
+def lies(request, monkeypatch):
+    """Puts a file where a read waits for nothing, for the disk, or for what the system does not tell."""
+    if request.param == "nobody can say":
+        monkeypatch.delattr(os, "RWF_NOWAIT")
+
+    def put(path):
+        if request.param == "on disk":
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    return put
 
 
 async def test_the_body_is_exact_to_the_byte(tmp_path):
@@ -33,15 +49,27 @@ async def test_the_body_is_exact_to_the_byte(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1])
-async def test_the_length_is_right_around_the_read_size(tmp_path, size):
+async def test_the_length_is_right_around_the_read_size(tmp_path, size, lies):
     """No byte is lost or doubled where one read ends and the next begins, and the body can be sent again."""
     path = tmp_path / "in.jsonl"
     path.write_bytes(b"x" * size)
+    lies(path)
     stream = MultipartFile(path, name="n", fields={})
     first = await _body(stream)
     assert len(first) == int(stream.headers["content-length"])
     assert first.count(b"x" * max(size, 1)) == (1 if size else 0)
     assert await _body(stream) == first
+
+
+async def test_a_file_that_became_shorter_is_no_upload(tmp_path, lies):
+    """What was promised and is not there any more ends the upload with the number of bytes that are missing."""
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b"x" * (READ_BYTES + 10))
+    stream = MultipartFile(path, name="n", fields={})
+    os.truncate(path, READ_BYTES + 3)
+    lies(path)
+    with pytest.raises(OSError, match="the input file is 7 bytes shorter than when its upload began"):
+        await _body(stream)
 
 
 async def test_a_file_that_grew_is_sent_at_its_promised_length(tmp_path):
