@@ -231,6 +231,7 @@ class Pulling(Policy):
             known.learned = resliced(known.learned, waits_s=waits_s, started=started)
         admission = known.circuit.admission(ms(fleet.now))
         is_paused = bool(known.held) or admission is Admission.NOTHING
+        oldest_age_s = max((fleet.now - b.opened_at for b in fleet.live[i].values()), default=0.0)
         return Supply(
             name=str(i),
             limit_tokens=known.shared.limit_tokens(known.limit_tokens, ms(fleet.now)),
@@ -239,7 +240,7 @@ class Pulling(Policy):
             slices=self._slices or known.learned.slices,
             token_ratio=max(1.0, factor.reserve_ratio(len(fleet.live[i]))),
             residence_s=hoped_s(known.learned),
-            oldest_age_s=max((fleet.now - b.opened_at for b in fleet.live[i].values()), default=0.0),
+            silent_s=min(oldest_age_s, fleet.now - known.changed_at),
             is_suspect=admission is Admission.PROBE,
         )
 

@@ -113,10 +113,10 @@ def test_learned_slices_and_factors_shape_a_pull() -> None:
 
 
 def test_light_load_goes_where_completion_is_expected_first() -> None:
-    """A part-full batch goes to the best observed deployment, unless the oldest batch there is stuck."""
+    """A part-full batch goes to the best observed deployment, unless that one is stuck."""
     quick, slow = supply("quick", 160_000, residence_s=600.0), supply("slow", 160_000, residence_s=900.0)
     assert plan(demand(3, 300, wait_s=60.0), slow, quick) == [("quick", 300)]
-    stuck = dataclasses.replace(quick, oldest_age_s=4_000.0)
+    stuck = dataclasses.replace(quick, silent_s=4_000.0)
     assert plan(demand(3, 300, wait_s=60.0), slow, stuck) == [("slow", 300)]
     unknown = supply("unknown", 160_000)
     assert plan(demand(3, 300, wait_s=60.0), slow, quick, unknown) == [("unknown", 300)]

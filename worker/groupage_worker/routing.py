@@ -81,7 +81,7 @@ class Supply:
         slices: A batch takes the limit / slices, as learned; 0: as the caller says for all.
         token_ratio: Tokens to reserve for an estimated one, safety margin included.
         residence_s: Hoped-for time of a batch there (`completion.hoped_s`), seconds; 0 while nothing is known.
-        oldest_age_s: Age of the oldest batch there: one that is stuck ends nothing, so its mean never learns.
+        silent_s: For how long a batch has waited and nothing moved there: who is stuck ends nothing, so the mean never learns.
         is_suspect: Its circuit lets one small batch through, to see whether it works.
     """
 
@@ -92,7 +92,7 @@ class Supply:
     slices: int = 0
     token_ratio: float = 1.0
     residence_s: float = 0.0
-    oldest_age_s: float = 0.0
+    silent_s: float = 0.0
     is_suspect: bool = False
 
 
@@ -262,7 +262,7 @@ class _Plan:
     def _score(self, supply: Supply) -> tuple[float, float, str]:
         """Expected completion there; the emptier one where nothing is known."""
         used = 1 - self._room[supply.name] / supply.limit_tokens
-        return max(supply.residence_s, supply.oldest_age_s) * (1 + used), used, supply.name
+        return max(supply.residence_s, supply.silent_s) * (1 + used), used, supply.name
 
     def _pull(self, supply: Supply, take: int, reason: str, *, is_urgent: bool = False) -> None:
         reserve = min(self._room[supply.name], math.ceil(take * supply.token_ratio))

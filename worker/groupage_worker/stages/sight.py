@@ -181,11 +181,18 @@ def supplies(context: Context, lane: str, seen: list[View]) -> list[Supply]:
                 # the check at POST counts the file, whatever its text turns out to be
                 token_ratio=max(1.0, ratio),
                 residence_s=hoped_s(learned),
-                oldest_age_s=(now - state.oldest_at_ms) / 1000 if state.oldest_at_ms else 0.0,
+                silent_s=_silent_s(state, now),
                 is_suspect=view.admission is Admission.PROBE,
             )
         )
     return found
+
+
+def _silent_s(state: DeploymentState, now_ms: int) -> float:
+    """How long nothing moved while a batch waited: one that was unlucky makes no slow deployment while others move."""
+    if not state.oldest_at_ms:
+        return 0.0
+    return (now_ms - max(state.oldest_at_ms, state.known.signs.changed_at_ms)) / 1000
 
 
 def keeps_reserve(context: Context, load: LaneLoad) -> bool:
