@@ -15,7 +15,7 @@ from typing import Any
 
 from arq.connections import RedisSettings, create_pool
 from benchmarks.speed import rig, workload
-from benchmarks.speed.measure import Meter, Report, Way, compare
+from benchmarks.speed.measure import Figure, Meter, Report, Way, compare
 from benchmarks.speed.raw import RawRedis, packed
 
 from groupage import Producer, Request, codec
@@ -37,6 +37,7 @@ def run(*, repetitions: int, scale: float) -> Report:
             Way("submit_many", "product", lambda m: _submit_many(m, url, bodies)),
             Way("raw SET + RPUSH", "ceiling", lambda m: _raw(m, url, bodies)),
             Way("10,000 submit at once", "product", lambda m: _concurrent(m, url, bodies[:10_000])),
+            Way("10,000 tasks that wait", "reference", lambda m: _waiting(m, 10_000)),
             Way("submit one by one", "product", lambda m: _one_by_one(m, url, bodies[: n // 20])),
             Way("4 processes", "product", lambda m: _processes(m, url, n)),
             Way("arq enqueue_job", "baseline", lambda m: _arq(m, url, bodies[: n // 20])),
@@ -48,8 +49,18 @@ def run(*, repetitions: int, scale: float) -> Report:
     report.ratio("submit_many / ceiling", many, raw, of="cores")
     report.ratio("submit_many / arq", many, "arq enqueue_job", at_least=6)
     report.ratio("submit at once / submit_many", "10,000 submit at once", many, at_least=0.7)
+    report.figures.append(_against_its_parts(report))
     report.ratio("4 processes / 1", "4 processes", many, guards=False)
     return report
+
+
+def _against_its_parts(report: Report) -> Figure:
+    """How near 10,000 submits at once come to what `submit_many` and 10,000 tasks that only wait take together."""
+    parts = (
+        report.samples[name] for name in ("10,000 submit at once", "submit_many", "10,000 tasks that wait")
+    )
+    values = [(1 / many.rate + 1 / tasks.rate) * once.rate for once, many, tasks in zip(*parts, strict=True)]
+    return Figure("submit at once / submit_many and the tasks, wall", values)
 
 
 async def _submit_many(meter: Meter, url: str, bodies: Sequence[dict[str, Any]]) -> None:
@@ -81,6 +92,20 @@ async def _concurrent(meter: Meter, url: str, bodies: Sequence[dict[str, Any]]) 
         with meter:
             tickets = await asyncio.gather(*(producer.submit(body) for body in bodies))
         meter.units = sum(ticket.is_new for ticket in tickets)
+
+
+async def _waiting(meter: Meter, n: int) -> None:
+    """What asyncio alone takes for so many tasks of which each waits for one future: as many submits at once pay it too."""
+    loop = asyncio.get_running_loop()
+
+    async def one() -> None:
+        future = loop.create_future()
+        loop.call_soon(future.set_result, None)
+        await future
+
+    with meter:
+        await asyncio.gather(*(one() for _ in range(n)))
+    meter.units = n
 
 
 async def _one_by_one(meter: Meter, url: str, bodies: Sequence[dict[str, Any]]) -> None:

@@ -72,7 +72,7 @@ def _settings(url: str, endpoint: str, key: str) -> dict[str, object]:
         "lanes": {rig.LANE: {"deployments": ["one"], "linger_s": 0.2}},
         "gather": {"tick_s": 0.05},
         "submit": {"file_poll_s": 0.05},
-        "track": {"poll_s": 0.1, "jitter_ratio": 0},
+        "track": {"poll_s": 0.05, "jitter_ratio": 0},
         "log": {"format": "json"},
         "health": {"port": 0},
     }

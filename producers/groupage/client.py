@@ -160,9 +160,10 @@ class Producer:
             Unavailable: If Redis cannot be used; nothing was accepted.
             Uncertain: If the answer got lost, or the level was not reached in time; repeat with the same id.
         """
-        request = Request(body=body, id=id, priority=priority, deadline_s=deadline_s, tokens=tokens)
         future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        request = Request(body=body, id=id, priority=priority, deadline_s=deadline_s, tokens=tokens)
         made = self._maker.make(request, lane, self._maker.level(durability), future)
+        del request  # thousands may wait here at once
         item = made if isinstance(made, Item) else await made
         if not self._intake.put_now(item):
             await self._intake.put(item)
@@ -294,7 +295,5 @@ class Producer:
         """Lane and id, and whether notices of this request come to this process."""
         if isinstance(ticket, Ticket):
             return (ticket.lane, ticket.id), ticket.client == self._client
-        return (
-            checks.check_lane(self.lane if lane is None else lane),
-            checks.check_id(ticket, self.name),
-        ), False
+        key = checks.check_lane(self.lane if lane is None else lane), checks.check_id(ticket, self.name)
+        return key, False

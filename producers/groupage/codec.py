@@ -33,7 +33,7 @@ _STATUSES = {status.value: status for status in Status}
 _wire_decoder = msgspec.json.Decoder(WireReply)
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True):
+class Header(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The header of a request value."""
 
     is_claimed: bool
@@ -107,7 +107,7 @@ def body_of(value: bytes) -> bytes:
     return value[value.index(b"\n") + 1 :]
 
 
-class ReplyHead(msgspec.Struct, frozen=True, kw_only=True):
+class ReplyHead(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The first line of a reply value."""
 
     body_hash: str

@@ -1,4 +1,8 @@
-"""What producers and workers agree on: the shapes, the words and the limits."""
+"""What producers and workers agree on: the shapes, the words and the limits.
+
+Shapes that come once a request and cannot be part of a cycle are kept from the garbage collector (`gc=False`): where
+thousands are in memory it would look at all of them again and again.
+"""
 
 import re
 from enum import StrEnum
@@ -99,7 +103,7 @@ class LaneInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Ways of compressing bodies that its workers open."""
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens as the service counted them; `None` where it did not say."""
 
     input_tokens: int | None = None
@@ -123,7 +127,7 @@ class ReplyError(msgspec.Struct, frozen=True, kw_only=True):
     details: Any = None
 
 
-class WireReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class WireReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The JSON part of a reply key. `body` stays raw bytes: nobody parses it before the consumer does."""
 
     status_code: int | None = None
@@ -151,7 +155,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int | None = None
 
 
-class Ticket(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Ticket(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """Proof that a request was accepted, now or before.
 
     Attributes:

@@ -30,8 +30,10 @@ Outcome = asyncio.Future[Ticket] | Group
 """Where the ticket or the error of an item goes."""
 
 
-class Item(msgspec.Struct, eq=False):
+class Item(msgspec.Struct, eq=False, gc=False):
     """A request ready to be sent, or sent and kept until its reply was seen.
+
+    The garbage collector does not look at it: every item is told in the end, and then it holds on to nobody.
 
     Attributes:
         deadline_ms: From its first acceptance; `deadline_at_ms` (Unix ms) is set by then, and stays.

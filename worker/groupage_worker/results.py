@@ -40,7 +40,7 @@ class Fate(StrEnum):
     """Again, at no attempt of its own."""
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     input_tokens: int | None = None
@@ -48,17 +48,17 @@ class _Usage(msgspec.Struct):
     total_tokens: int | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, gc=False):
     usage: _Usage | None = None
     error: Any = None
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     status_code: Any = None
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, gc=False):
     custom_id: str
     response: _Response | None = None
     error: Any = None
@@ -69,7 +69,7 @@ _body = msgspec.json.Decoder(_Body)
 _any = msgspec.json.Decoder()
 
 
-class Row(msgspec.Struct, kw_only=True):
+class Row(msgspec.Struct, kw_only=True, gc=False):
     """One line, understood."""
 
     custom_id: str
