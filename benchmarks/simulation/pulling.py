@@ -103,7 +103,7 @@ class Pulling(Policy):
         for other in news:
             other.factor = borrowed(other.factor, known.factor, now_ms=now_ms)
             other.shared = quotas.proven(other.shared, now_ms=now_ms)
-        known.circuit = circuits.completed()
+        known.circuit, known.advanced_at = circuits.completed(), self._fleet.now
 
     def cancelled(self, batch: Batch) -> None:
         """Its room is free; the next look will use it."""
@@ -156,7 +156,7 @@ class Pulling(Policy):
             fleet.regions[region].done_lines(b.remote) for b in fleet.live[region].values() if b.remote
         )
         if done > known.done_lines:
-            known.is_counting = True
+            known.is_counting, known.advanced_at = True, fleet.now
         if done > known.done_lines or fleet.changed[region]:
             known.changed_at, known.is_stalled = fleet.now, False
         known.done_lines = done
@@ -240,7 +240,7 @@ class Pulling(Policy):
             slices=self._slices or known.learned.slices,
             token_ratio=max(1.0, factor.reserve_ratio(len(fleet.live[i]))),
             residence_s=hoped_s(known.learned),
-            silent_s=min(oldest_age_s, fleet.now - known.changed_at),
+            silent_s=min(oldest_age_s, fleet.now - known.advanced_at),
             is_suspect=admission is Admission.PROBE,
         )
 

@@ -28,6 +28,7 @@ class Known:
     circuit: Circuit = dataclasses.field(default_factory=Circuit)
     shared: SharedLimit = dataclasses.field(default_factory=SharedLimit)
     changed_at: float = 0.0
+    advanced_at: float = 0.0
     done_lines: int = 0
     is_counting: bool = False
     is_stalled: bool = False

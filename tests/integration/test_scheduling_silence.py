@@ -19,7 +19,7 @@ async def at_service(fleet: Fleet) -> list[Batch]:
 
 
 async def silent_s(fleet: Fleet) -> float:
-    """How long nothing moved, as the plan of pulls is told."""
+    """How long no batch came further, as the plan of pulls is told."""
     (supply,) = sight.supplies(fleet.context, LANE, await sight.views(fleet.context, LANE))
     return supply.silent_s
 
@@ -27,7 +27,7 @@ async def silent_s(fleet: Fleet) -> float:
 async def test_one_unlucky_batch_does_not_make_a_deployment_slow(
     redis: "Redis[bytes]", clock: ManualClock
 ) -> None:
-    """A deployment whose oldest batch makes no progress is silent only since another batch last moved there."""
+    """A deployment whose oldest batch makes no progress is silent only since another batch last came further there."""
     async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
         assert await silent_s(fleet) == 0.0
         # what has begun stays, so that it is not moved away meanwhile

@@ -28,11 +28,13 @@ class Signs:
     Attributes:
         changed_at_ms: When a batch there last changed its status or its counts; what follows from our own cancels
             is no sign.
+        advanced_at_ms: When a batch there last came further than its start.
         is_counting: Whether the counts of a running batch there ever moved.
         is_stalled: Nothing has moved there for too long while others moved.
     """
 
     changed_at_ms: int = 0
+    advanced_at_ms: int = 0
     is_counting: bool = False
     is_stalled: bool = False
 
@@ -144,6 +146,7 @@ def moved(known: Knowledge, *, now_ms: int, is_counting: bool, is_start: bool = 
     """A batch there showed a sign of life; that one starts does not say that any gets further there."""
     signs = Signs(
         changed_at_ms=now_ms,
+        advanced_at_ms=known.signs.advanced_at_ms if is_start else now_ms,
         is_counting=known.signs.is_counting or is_counting,
         is_stalled=known.signs.is_stalled and is_start,
     )

@@ -189,10 +189,10 @@ def supplies(context: Context, lane: str, seen: list[View]) -> list[Supply]:
 
 
 def _silent_s(state: DeploymentState, now_ms: int) -> float:
-    """How long nothing moved while a batch waited: one that was unlucky makes no slow deployment while others move."""
+    """How long no batch came further while one was there: while others do, one that was unlucky says little."""
     if not state.oldest_at_ms:
         return 0.0
-    return (now_ms - max(state.oldest_at_ms, state.known.signs.changed_at_ms)) / 1000
+    return (now_ms - max(state.oldest_at_ms, state.known.signs.advanced_at_ms)) / 1000
 
 
 def keeps_reserve(context: Context, load: LaneLoad) -> bool:
