@@ -110,7 +110,8 @@ def main() -> int:
                 course, books = asyncio.run(
                     run(WORLDS[name], requests=options.requests, seed=seed, url=server.url)
                 )
-                print(report.row(WORLDS[name], seed, course, books), flush=True)
+                model = report.modelled(WORLDS[name], books, seed=seed)
+                print(report.row(WORLDS[name], seed, course, books, model), flush=True)
                 print(
                     f"{course.steps:,} steps in {time.perf_counter() - started_s:.0f} s of real time",
                     file=sys.stderr,

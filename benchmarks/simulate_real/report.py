@@ -132,10 +132,9 @@ HEAD = (
 )
 
 
-def row(world: World, seed: int, course: Course, books: Books) -> str:
-    """One line of the table."""
+def row(world: World, seed: int, course: Course, books: Books, model: Figures) -> str:
+    """One line of the table, with what the simulator makes of the same (`modelled`)."""
     bound = bound_s(world, books, seed=seed)
-    model = modelled(world, books, seed=seed)
     return (
         f"| {world.name} | {seed} | {course.requests:,} | {course.all_s / bound:.3f} | {course.most_s / bound:.3f} "
         f"| {model.all_s / model.bound_s:.3f} ({model.most_s / model.bound_s:.3f}) "

@@ -25,8 +25,8 @@ async def test_every_request_is_billed_and_no_quota_exceeded(redis_server: Embed
     assert books.entries >= 2 * books.creates > 0
     assert 0 < course.most_s <= course.all_s
     assert course.all_s > report.bound_s(STEADY, books, seed=1) > 0
-    assert str(REQUESTS) in report.row(STEADY, 1, course, books)
     model = report.modelled(STEADY, books, seed=1)
+    assert str(REQUESTS) in report.row(STEADY, 1, course, books, model)
     assert (model.unfinished, model.bound_s) == (
         0,
         pytest.approx(report.bound_s(STEADY, books, seed=1), rel=0.1),
