@@ -17,14 +17,28 @@ def mean(runs: Sequence[Figures], value: Callable[[Figures], float]) -> float:
     return statistics.fmean(values) if values else math.nan
 
 
+def error(runs: Sequence[Figures], value: Callable[[Figures], float]) -> float:
+    """Standard error of that mean; NaN where there are fewer than two."""
+    values = [v for v in map(value, runs) if not math.isnan(v)]
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def _all(run: Figures) -> float:
+    return run.all_s / run.bound_s
+
+
+def _most(run: Figures) -> float:
+    return run.most_s / run.bound_s
+
+
 def ratio_all(runs: Sequence[Figures]) -> float:
     """Makespan / bound."""
-    return mean(runs, lambda r: r.all_s / r.bound_s)
+    return mean(runs, _all)
 
 
 def ratio_most(runs: Sequence[Figures]) -> float:
     """Time of 99 % / bound."""
-    return mean(runs, lambda r: r.most_s / r.bound_s)
+    return mean(runs, _most)
 
 
 def world_table(policies: Mapping[str, Sequence[Figures]]) -> str:
@@ -38,8 +52,8 @@ def world_table(policies: Mapping[str, Sequence[Figures]]) -> str:
         unfinished = max(r.unfinished for r in runs)
         cells = [
             f"{name} ({unfinished:,} never done)" if unfinished else name,
-            f"{ratio_all(runs):.3f}",
-            f"{ratio_most(runs):.3f}",
+            _with_error(runs, _all),
+            _with_error(runs, _most),
             *(
                 f"{mean(runs, f) / 3600:.2f}"
                 for f in (lambda r: r.p50_s, lambda r: r.p95_s, lambda r: r.p99_s)
@@ -68,15 +82,15 @@ def producer_table(policies: Mapping[str, Sequence[Figures]]) -> str:
             cells += [
                 f"{statistics.fmean(r.producers[name].p50_s for r in runs) / 3600:.2f}",
                 f"{statistics.fmean(r.producers[name].p95_s for r in runs) / 3600:.2f}",
-                f"{100 * missed(runs, name):.1f} %",
+                _missed(runs, name),
             ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def missed(runs: Sequence[Figures], producer: str) -> float:
+def _missed(runs: Sequence[Figures], producer: str) -> str:
     """Share of a producer's requests that came after their deadline."""
-    return statistics.fmean(r.producers[producer].missed_ratio for r in runs)
+    return _with_error(runs, lambda r: 100 * r.producers[producer].missed_ratio, digits=1) + " %"
 
 
 def summary(results: Results) -> str:
@@ -93,12 +107,21 @@ def summary(results: Results) -> str:
     return "\n".join(rows)
 
 
-def best_k(
-    policies: Mapping[str, Sequence[Figures]], value: Callable[[Sequence[Figures]], float]
-) -> tuple[float, str]:
-    """The best fixed k of a world by some measure, and its name; NaN without any."""
+def best_k(policies: Mapping[str, Sequence[Figures]], value: Callable[[Sequence[Figures]], float]) -> str:
+    """Name of the best fixed k of a world by some measure; empty without any."""
     rated = [(value(runs), name) for name, runs in policies.items() if name.startswith("k=")]
-    return min(rated, default=(math.nan, ""))
+    return min(rated, default=(math.nan, ""))[1]
+
+
+def _against(ours: Sequence[Figures], best: Sequence[Figures], value: Callable[[Figures], float]) -> str:
+    """Ratio of the means of the seeds that both have, with its standard error by the differences seed by seed."""
+    pairs = list(zip(map(value, ours), map(value, best), strict=False))
+    base = statistics.fmean(other for _, other in pairs)
+    ratio = statistics.fmean(own for own, _ in pairs) / base
+    if len(pairs) < 2:
+        return f"{ratio:.3f}"
+    off = statistics.stdev(own - ratio * other for own, other in pairs) / math.sqrt(len(pairs)) / base
+    return f"{ratio:.3f} ± {off:.3f}"
 
 
 def against_best(results: Results) -> str:
@@ -111,14 +134,13 @@ def against_best(results: Results) -> str:
         ours = policies.get(OURS)
         if not ours:
             continue
-        most, most_k = best_k(policies, ratio_most)
-        whole, whole_k = best_k(policies, ratio_all)
-        sample = ratio_all(policies[SAMPLE]) if SAMPLE in policies else math.nan
-        rows.append(
-            f"| {world} | {_cell(ratio_most(ours) / most)} ({most_k}) | {_cell(ratio_all(ours) / whole)} ({whole_k}) "
-            f"| {_cell(ratio_all(ours) / sample)} | {ratio_all(ours):.3f} "
-            f"| {_cell(mean(ours, lambda r: r.occupancy_ratio))} |"
-        )
+        cells = [
+            f"{_against(ours, policies[name], value)} ({name})" if name else ""
+            for value, name in ((_most, best_k(policies, ratio_most)), (_all, best_k(policies, ratio_all)))
+        ]
+        cells.append(_against(ours, policies[SAMPLE], _all) if SAMPLE in policies else "")
+        occupancy = _cell(mean(ours, lambda r: r.occupancy_ratio))
+        rows.append(f"| {world} | {' | '.join(cells)} | {_with_error(ours, _all)} | {occupancy} |")
     return "\n".join(rows)
 
 
@@ -138,6 +160,12 @@ def after_first_hour(results: Results, names: Sequence[str]) -> str:
         refusals = mean(runs, lambda r: r.refusal_ratio)
         rows.append(f"| {name} | {rest:.3f} | {rest / first:.3f} | {hours:.2f} | {refusals:.3f} |")
     return "\n".join(rows)
+
+
+def _with_error(runs: Sequence[Figures], value: Callable[[Figures], float], *, digits: int = 3) -> str:
+    """Mean and its standard error."""
+    off = error(runs, value)
+    return f"{mean(runs, value):.{digits}f}" + ("" if math.isnan(off) else f" ± {off:.{digits}f}")
 
 
 def _cell(value: float) -> str:
