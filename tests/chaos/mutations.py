@@ -18,7 +18,9 @@ from pathlib import Path
 from tests.chaos.guards import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("producers", "worker", "emulator", "tests", "benchmarks", "tools", "pyproject.toml")
+LEFT = (".git", ".venv*", ".*_cache", ".hypothesis", ".work", "__pycache__", "*.egg-info", "node_modules")
+"""What is not copied: nobody reads it, and some of it is large."""
+
 TIMEOUT_S = 1_500
 """Of one finder; some take minutes on a busy machine, and what never ends there would be taken for found."""
 
@@ -108,11 +110,7 @@ class Lab:
 
     def __init__(self, folder: Path, source: Path) -> None:
         self._folder = folder
-        for name in COPIED:
-            if (source / name).is_dir():
-                shutil.copytree(source / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source / name, folder / name)
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*LEFT), dirs_exist_ok=True)
         paths = [folder, *(folder / name for name in ("producers", "worker", "emulator"))]
         self._environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
@@ -163,8 +161,14 @@ class Lab:
             file=mutation.file,
             found_by=found_by,
             seconds=round(time.monotonic() - started, 1),
-            note=note.strip().splitlines()[-1][:160] if note.strip() else "",
+            note=_told(note)[:160],
         )
+
+
+def _told(said: str) -> str:
+    """What a finder said of its first failure."""
+    lines = said.strip().splitlines()
+    return next((line for line in lines if line.startswith("FAILED")), lines[-1] if lines else "")
 
 
 def main() -> int:

@@ -22,5 +22,7 @@ def test_a_missing_guard_is_found(tmp_path: Path) -> None:
     lab = Lab(tmp_path, ROOT)
     before = (tmp_path / mutation.file).read_text()
     outcome = lab.try_out(dataclasses.replace(mutation, finders=("scripts",)))
+    # by the test of that guard, not by one that misses something else in the copy
     assert outcome.found_by == "scripts"
+    assert "::test_commit_needs_the_fence" in outcome.note
     assert (tmp_path / mutation.file).read_text() == before

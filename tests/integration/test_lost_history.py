@@ -100,7 +100,7 @@ async def test_a_fence_of_the_lost_history_is_not_given_out_again(fleet: Fleet) 
 
 
 async def test_an_adopted_batch_holds_what_the_service_holds(fleet: Fleet) -> None:
-    """The reservation of a batch that Redis forgot is not lower than what the service counts for it."""
+    """What is reserved for a batch that Redis forgot, and for parts of it, is not lower than the service's count."""
     await fleet.submit(20, tokens=40)
     await reach(fleet, BatchState.SUBMITTED)
     await fleet.redis.flushall()
@@ -109,6 +109,9 @@ async def test_an_adopted_batch_holds_what_the_service_holds(fleet: Fleet) -> No
     held = await fleet.batches.reservations(batch.deployment)
     region = fleet.emulator.regions[batch.deployment.removeprefix("gpt-")]
     assert sum(held.values()) >= sum(ledger.enqueued for ledger in region.ledgers.values())
+    # what is split off it reserves by these
+    _, tokens, _ = await fleet.requests.seal(batch.lane, batch.id)
+    assert tokens == batch.tokens
 
 
 async def test_a_file_that_cannot_be_read_does_not_keep_the_fleet_frozen(fleet: Fleet) -> None:

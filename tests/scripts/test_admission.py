@@ -30,7 +30,7 @@ async def test_restored_requests_are_counted(
         await submit(redis, LANE, "p", "a", now_ms=clock.now_ms(), tokens=70)
     line = Regained(custom_id=b"p:a", body=BODY, tokens=70, line_bytes=100)
     for _ in range(2):
-        await store.restore(LANE, "b1", [line], deadline_s=60)
+        await store.restore(LANE, "b1", [line], deadline_s=60, line_tokens=30)
         for key in (keys.load(LANE), keys.producer_load(LANE, "p")):
             assert await counted(redis, key) == (1, len(BODY), 70)
 

@@ -3,15 +3,16 @@
 -- KEYS[1] load of the lane (hash)   KEYS[2] manifest (hash)
 -- ARGV[1] lane prefix   ARGV[2] now (Unix ms)   ARGV[3] deadline of what was lost (Unix ms)   ARGV[4] slot width (ms)
 -- ARGV[5] time to live after the deadline (ms)   ARGV[6] time to live of the manifest (ms)
--- ARGV[7..] per request: producer, id, tokens, line bytes, value (header that says `c`, and body)
+-- ARGV[7] tokens that a line adds to its request
+-- ARGV[8..] per request: producer, id, tokens, line bytes, value (header that says `c`, and body)
 -- RETURNS {lost and restored, taken from the queue, in another batch or this one, settled}
 -- COST O(n) for n requests
 -- INVARIANT an open request stays in one place; a settled one stays settled
 local load, manifest = KEYS[1], KEYS[2]
-local prefix, now, deadline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local prefix, now, deadline, wrap_tokens = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[7])
 local slot = prefix .. 'due:' .. string.format('%.0f', math.floor(deadline / tonumber(ARGV[4])))
 local restored, taken, elsewhere, settled = 0, 0, 0, 0
-for i = 7, #ARGV, 5 do
+for i = 8, #ARGV, 5 do
   local producer, id, tokens, bytes, value = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local base, field = prefix .. 'p:' .. producer .. ':', producer .. ':' .. id
   local key = base .. 'req:' .. id
@@ -42,6 +43,7 @@ for i = 7, #ARGV, 5 do
   end
   if owed then
     local accepted = redis.call('GETRANGE', key, 52, 64)
+    owed = string.format('%.0f', tonumber(owed) + wrap_tokens)
     redis.call('HSET', manifest, field, owed .. '|' .. bytes .. '|' .. accepted)
     redis.call('HINCRBY', manifest, '#tokens', owed)
     redis.call('HINCRBY', manifest, '#bytes', bytes)

@@ -76,8 +76,14 @@ class Adopter:
         What was split off a batch has an id that begins with that batch's, and never goes back to it: where Redis fell
         back to before the split, the request is with the older one by mistake, and would be paid there once more.
         """
-        requests, deadline_s = self._context.requests, self._context.lane(batch).deadline_s
-        done = await requests.restore(batch.lane, batch.id, page, deadline_s=deadline_s)
+        context, requests = self._context, self._context.requests
+        done = await requests.restore(
+            batch.lane,
+            batch.id,
+            page,
+            deadline_s=context.lane(batch).deadline_s,
+            line_tokens=line_tokens(context, batch.lane),
+        )
         restored, taken, elsewhere, settled = done
         names, older, moved = {line.custom_id for line in page}, batch.id, 0
         while elsewhere and "-" in older:
@@ -111,7 +117,7 @@ class Adopter:
                         page.append(None)
                     else:
                         name, body = parts
-                        tokens = max(1, len(body) // BYTES_PER_TOKEN)
+                        tokens = max(1, -(-len(body) // BYTES_PER_TOKEN))
                         page.append(
                             Regained(custom_id=name, body=body, tokens=tokens, line_bytes=len(line) + 1)
                         )

@@ -252,23 +252,16 @@ class RequestStore:
         )
 
     async def restore(
-        self, lane: str, batch: str, lines: Sequence[Regained], *, deadline_s: float
+        self, lane: str, batch: str, lines: Sequence[Regained], *, deadline_s: float, line_tokens: int
     ) -> tuple[int, int, int, int]:
-        """Bring requests of a batch back from its input file.
+        """Bring requests of a batch back from its input file; each line adds `line_tokens` to what its request has.
 
         Returns:
             How many were lost and are restored, waited and are claimed, are in a batch already, are settled.
         """
-        now = self._clock.now_ms()
+        prefix, now = keys.lane_prefix(lane), self._clock.now_ms()
         deadline = now + int(deadline_s * 1000)
-        args: list[Any] = [
-            keys.lane_prefix(lane),
-            now,
-            deadline,
-            DUE_SLOT_MS,
-            ORPHAN_TTL_MS,
-            MANIFEST_TTL_MS,
-        ]
+        args: list[Any] = [prefix, now, deadline, DUE_SLOT_MS, ORPHAN_TTL_MS, MANIFEST_TTL_MS, line_tokens]
         for line in lines:
             value = codec.pack_request(
                 line.body,
@@ -281,7 +274,7 @@ class RequestStore:
             )
             args += (*_parts(line.custom_id), line.tokens, line.line_bytes, b"c" + value[1:])
         counts = await self._restore(self._redis, [keys.load(lane), keys.manifest(lane, batch)], args)
-        restored, taken, elsewhere, settled = (int(n) for n in counts)
+        restored, taken, elsewhere, settled = map(int, counts)
         return restored, taken, elsewhere, settled
 
     async def manifests(self, lane: str) -> AsyncIterator[str]:

@@ -76,12 +76,11 @@ class SealedRequestStore(RequestStore):
         return one if ring is None else one._replace(reply=ring.seal("reply", one.id, one.reply))
 
     async def restore(
-        self, lane: str, batch: str, lines: Sequence[Regained], *, deadline_s: float
+        self, lane: str, batch: str, lines: Sequence[Regained], *, deadline_s: float, line_tokens: int
     ) -> tuple[int, int, int, int]:
         """As of `RequestStore`, with each body sealed for its producer again."""
-        return await super().restore(
-            lane, batch, [self._resealed(one) for one in lines], deadline_s=deadline_s
-        )
+        sealed = [self._resealed(one) for one in lines]
+        return await super().restore(lane, batch, sealed, deadline_s=deadline_s, line_tokens=line_tokens)
 
     def _resealed(self, line: Regained) -> Regained:
         ring, name = self._ring(line.custom_id)
