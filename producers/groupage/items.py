@@ -30,10 +30,10 @@ Outcome = asyncio.Future[Ticket] | Group
 """Where the ticket or the error of an item goes."""
 
 
-class Item(msgspec.Struct, eq=False, gc=False):
+class Item(msgspec.Struct, eq=False):
     """A request ready to be sent, or sent and kept until its reply was seen.
 
-    The garbage collector does not look at it: every item is told in the end, and then it holds on to nobody.
+    The garbage collector looks at it (no `gc=False`): by who waits for it, it is a part of cycles until it is told.
 
     Attributes:
         deadline_ms: From its first acceptance; `deadline_at_ms` (Unix ms) is set by then, and stays.

@@ -247,8 +247,9 @@ def sweep(
                 runs.figures.points = len(points)
                 rng = random.Random(shard)
                 for number in range(shard, len(points), shards):
+                    failed = len(runs.figures.failures)
                     recovery = runs.count_recovery(number)
-                    if twice and recovery:
+                    if twice and len(runs.figures.failures) == failed:
                         runs.one(Run(die_at=number, again_at=rng.randrange(len(recovery))))
     runs.figures.seconds = round(time.monotonic() - started, 1)
     return runs.figures

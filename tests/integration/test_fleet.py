@@ -225,10 +225,9 @@ async def test_the_watchdog_replaces_lost_wakeups(
 
 async def emptied(url: str) -> None:
     """Until arq has no step left on the light queue."""
-    redis = arq_pool(RedisSettings(data_url=url))
-    while await redis.zcard(queue_name(heavy=False)):
-        await asyncio.sleep(0.001)
-    await redis.aclose(close_connection_pool=True)
+    async with arq_pool(RedisSettings(data_url=url)) as redis:
+        while await redis.zcard(queue_name(heavy=False)):
+            await asyncio.sleep(0.001)
 
 
 async def test_workers_survive_a_restart_of_redis(agendas: dict[bool, Agenda]) -> None:

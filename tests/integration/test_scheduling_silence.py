@@ -50,3 +50,27 @@ async def test_one_unlucky_batch_does_not_make_a_deployment_slow(
         await fleet.run_until(other_has_ended)
         assert [batch.id for batch in await at_service(fleet)] == [stuck.id]
         assert await silent_s(fleet) < 60
+
+
+async def test_a_batch_that_fails_is_no_sign_that_others_get_on(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """Where one batch makes no progress and the next one fails in validation, the deployment is as silent as before."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=7_200, times=1))
+        await fleet.submit()
+
+        async def has_begun() -> bool:
+            return any(batch.run_at_ms for batch in await at_service(fleet))
+
+        await fleet.run_until(has_begun)
+        await fleet.advance(2_000)
+        await fleet.run_due()
+        fleet.emulator.faults.add(Rule(kind="fail", state="validating", code="internalFailure", message="x"))
+        await fleet.submit()
+
+        async def has_failed() -> bool:
+            return any(batch.last_error for batch in await fleet.open_batches())
+
+        await fleet.run_until(has_failed)
+        assert await silent_s(fleet) >= 2_000

@@ -25,7 +25,7 @@ WITHIN_S = 30.0
 LOOK_S = 0.02
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+async def until(holds: Callable[[], Awaitable[object]]) -> None:
     """Look until something is so; nothing tells from outside."""
     async with asyncio.timeout(WITHIN_S):
         while True:
@@ -73,12 +73,17 @@ async def two_servers(folder: Path) -> AsyncIterator[tuple[EmbeddedRedis, Embedd
 async def relinked(primary: EmbeddedRedis) -> None:
     """Cut the replica's link, forget what was refused, and wait until there is another one."""
     async with as_admin(primary) as admin:
-        (old,) = await admin.client_list(_type="replica")
+
+        async def links() -> set[str]:
+            return {one["id"] for one in await admin.client_list(_type="replica")}
+
+        await until(links)
+        old = await links()
         await admin.acl_log_reset()
-        await admin.execute_command("CLIENT", "KILL", "ID", old["id"])
+        await admin.execute_command("CLIENT", "KILL", "TYPE", "replica")
 
         async def is_another() -> bool:
-            return [one["id"] for one in await admin.client_list(_type="replica")] not in ([], [old["id"]])
+            return bool(await links() - old)
 
         await until(is_another)
 

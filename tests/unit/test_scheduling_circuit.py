@@ -141,7 +141,7 @@ def test_headers_that_count_one_file_limit_nothing(file: int, more: int, free: i
 def test_only_progress_ends_a_stall() -> None:
     """A batch that starts at a deployment that stalls is no proof that batches get further there; progress is."""
     stalled = Knowledge(signs=Signs(changed_at_ms=1, is_stalled=True))
-    started = moved(stalled, now_ms=2, is_counting=False, is_start=True)
+    started = moved(stalled, now_ms=2, is_counting=False, gets_on=False)
     assert started.signs == Signs(changed_at_ms=2, is_stalled=True)
     assert not moved(started, now_ms=3, is_counting=True).signs.is_stalled
     assert not moved(started, now_ms=3, is_counting=False).signs.is_stalled

@@ -156,7 +156,9 @@ class LeasedWorker(Worker):
             if again_s is not None:
                 self._agenda.add(again_s)
             if self.job_counter >= self.max_jobs:
-                self._agenda.add(0.0)  # there may be one that waits for its place
+                asyncio.get_running_loop().call_soon(
+                    self._agenda.add, 0.0
+                )  # one may wait for the place that gets free now
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()

@@ -28,7 +28,7 @@ class Signs:
     Attributes:
         changed_at_ms: When a batch there last changed its status or its counts; what follows from our own cancels
             is no sign.
-        advanced_at_ms: When a batch there last came further than its start.
+        advanced_at_ms: When a batch there last came further than its start, or was accepted where no other was.
         is_counting: Whether the counts of a running batch there ever moved.
         is_stalled: Nothing has moved there for too long while others moved.
     """
@@ -142,12 +142,12 @@ def unprobed(known: Knowledge, batch: str) -> Knowledge:
     return dataclasses.replace(known, circuit=dataclasses.replace(known.circuit, probe_at_ms=0), probe="")
 
 
-def moved(known: Knowledge, *, now_ms: int, is_counting: bool, is_start: bool = False) -> Knowledge:
-    """A batch there showed a sign of life; that one starts does not say that any gets further there."""
+def moved(known: Knowledge, *, now_ms: int, is_counting: bool, gets_on: bool = True) -> Knowledge:
+    """A batch there showed a sign of life; that one starts, or ends undone, does not say that any gets further there."""
     signs = Signs(
         changed_at_ms=now_ms,
-        advanced_at_ms=known.signs.advanced_at_ms if is_start else now_ms,
+        advanced_at_ms=now_ms if gets_on else known.signs.advanced_at_ms,
         is_counting=known.signs.is_counting or is_counting,
-        is_stalled=known.signs.is_stalled and is_start,
+        is_stalled=known.signs.is_stalled and not gets_on,
     )
     return dataclasses.replace(known, signs=signs)

@@ -81,7 +81,7 @@ class Supply:
         slices: A batch takes the limit / slices, as learned; 0: as the caller says for all.
         token_ratio: Tokens to reserve for an estimated one, safety margin included.
         residence_s: Hoped-for time of a batch there (`completion.hoped_s`), seconds; 0 while nothing is known.
-        silent_s: How long no batch there came further while one was there: who is stuck ends nothing, so no mean learns.
+        silent_s: How long no batch there came further, at most the age of the oldest; no mean learns from who is stuck.
         is_suspect: Its circuit lets one small batch through, to see whether it works.
     """
 

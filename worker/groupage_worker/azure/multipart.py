@@ -2,12 +2,13 @@
 
 httpx's own `files=` reads on the event loop in small pieces; this one reads 1 MiB at a time, which was the fastest with
 stalls below 5 ms (performance-details.md 1.2, 2026-11-20): on the loop where the system has the bytes in memory, as
-after the file was written, in a thread where it would wait for the disk. The way through a thread for what is in
-memory cost a quarter more processor time (2026-11-22). That each iteration opens the file anew lets an upload be
-repeated after a 401.
+after the file was written, in a thread where it would wait for the disk (then reading ahead is the system's business).
+The way through a thread costs more processor time than that (docs/benchmarks.md). That each iteration opens the file
+anew lets an upload be repeated after a 401.
 """
 
 import asyncio
+import functools
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -18,9 +19,6 @@ import httpx
 
 READ_BYTES: Final = 1_048_576
 """One read."""
-
-LOOK_BYTES: Final = 262_144
-"""Between two looks whether a read would wait: the system reads and forgets files in runs about as long."""
 
 CONTENT_TYPE: Final = "application/json"
 """Of the file's part. Azure refuses a part without one; the documentation's sample sends this (azure-batch.md 2.1)."""
@@ -71,16 +69,18 @@ class MultipartFile(httpx.AsyncByteStream):
         Raises:
             OSError: If the file cannot be read, or has become shorter.
         """
-        file = await asyncio.to_thread(os.open, self._path, os.O_RDONLY)
+        # on the loop, as the look at its size was: a cancel cannot come between the opening and whoever closes
+        file = os.open(self._path, os.O_RDONLY)
+        reading: asyncio.Future[bytes] | None = None
         try:
             yield self._head
-            at = 0
+            at, buffer = 0, memoryview(bytearray(min(READ_BYTES, self._file_bytes)))
             while at < self._file_bytes:
                 size = min(READ_BYTES, self._file_bytes - at)
-                if _is_in_memory(file, at, size):
-                    piece = os.pread(file, size, at)
-                else:
-                    piece = await _in_thread(file, at, size)
+                piece = _from_memory(file, at, buffer[:size])
+                if not piece:
+                    reading = asyncio.ensure_future(asyncio.to_thread(os.pread, file, size, at))
+                    piece = await asyncio.shield(reading)
                 if not piece:
                     raise OSError(
                         f"the input file is {self._file_bytes - at} bytes shorter than when its upload began"
@@ -89,30 +89,29 @@ class MultipartFile(httpx.AsyncByteStream):
                 yield piece
             yield self._tail
         finally:
-            os.close(file)
+            if reading is None or reading.done():
+                os.close(file)
+            else:
+                # not under the thread, which nobody can cancel
+                reading.add_done_callback(functools.partial(_close, file))
 
 
-def _is_in_memory(file: int, at: int, size: int) -> bool:
-    """Whether a read would not wait for the disk; also False where the system or the file system cannot say."""
+def _from_memory(file: int, at: int, buffer: memoryview) -> bytes:
+    """What of a piece the system has in memory, from its start; nothing also where it cannot say."""
     if not hasattr(os, "RWF_NOWAIT"):
-        return False
-    byte = bytearray(1)
+        return b""
     try:
-        return all(
-            os.preadv(file, [byte], look, os.RWF_NOWAIT)
-            for look in (*range(at, at + size, LOOK_BYTES), at + size - 1)
-        )
-    except OSError:
-        return False
+        # a copy of its own: whoever sends it may keep it
+        return bytes(buffer[: os.preadv(file, [buffer], at, os.RWF_NOWAIT)])
+    except OSError:  # it would wait for the disk, or the file system does not know the flag
+        return b""
 
 
-async def _in_thread(file: int, at: int, size: int) -> bytes:
-    reading = asyncio.ensure_future(asyncio.to_thread(os.pread, file, size, at))
-    try:
-        return await asyncio.shield(reading)
-    finally:
-        # the file must not be closed under the thread
-        await asyncio.wait([reading])
+def _close(file: int, reading: "asyncio.Future[bytes]") -> None:
+    """Close a file whose reader was cancelled; what became of that read concerns nobody any more."""
+    os.close(file)
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _quoted(value: str) -> str:

@@ -168,10 +168,10 @@ def note_open(context: Context, deployment: str, known: Knowledge) -> None:
     context.metrics.scheduler.circuit_opened(deployment, circuit.reason)
 
 
-async def moved(context: Context, deployment: str, *, is_counting: bool, is_start: bool = False) -> None:
-    """A batch there showed a sign of life."""
+async def moved(context: Context, deployment: str, *, is_counting: bool, gets_on: bool = True) -> None:
+    """A batch there showed a sign of life; one that only starts, or ends with nothing done, does not get on."""
     now = context.clock.now_ms()
-    change = functools.partial(knowledge.moved, now_ms=now, is_counting=is_counting, is_start=is_start)
+    change = functools.partial(knowledge.moved, now_ms=now, is_counting=is_counting, gets_on=gets_on)
     await context.batches.known.update(deployment, change)
 
 

@@ -84,7 +84,7 @@ def door_tokens(batch: Batch, line_tokens: int) -> int:
 
 
 def validated_tokens(batch: Batch, factor: TokenFactor, line_tokens: int) -> int:
-    """What is reserved for a batch once it is validated; 0 where too little is known of it to reserve less than now."""
+    """What is reserved for a batch once it is validated; 0 where its requests are all line, of which nothing is learned."""
     return math.ceil(door_tokens(batch, line_tokens) * factor.reserve_ratio())
 
 
@@ -189,7 +189,7 @@ def supplies(context: Context, lane: str, seen: list[View]) -> list[Supply]:
 
 
 def _silent_s(state: DeploymentState, now_ms: int) -> float:
-    """How long no batch came further while one was there: while others do, one that was unlucky says little."""
+    """How long no batch came further there, at most the age of the oldest: while others do, one that waits says little."""
     if not state.oldest_at_ms:
         return 0.0
     return (now_ms - max(state.oldest_at_ms, state.known.signs.advanced_at_ms)) / 1000

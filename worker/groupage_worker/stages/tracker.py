@@ -87,7 +87,7 @@ class Tracker:
         """What has changed since the last look; the scheduler learns that something moves there."""
         context = self._context
         fields: dict[str, str | int] = {}
-        done = (remote.request_counts.completed or 0) + (remote.request_counts.failed or 0)
+        done = _done_lines(remote)
         is_changed = remote.raw_status != batch.remote_status
         if is_changed:
             fields["status_at_ms"] = context.clock.now_ms()
@@ -98,8 +98,8 @@ class Tracker:
         # what follows from our own cancels is no sign of life
         if (is_changed or done > batch.done_lines) and remote.status is not RemoteStatus.CANCELLING:
             is_counting = done > batch.done_lines
-            is_start = remote.status is RemoteStatus.IN_PROGRESS and not is_counting
-            await lessons.moved(context, batch.deployment, is_counting=is_counting, is_start=is_start)
+            gets_on = remote.status is not RemoteStatus.IN_PROGRESS or is_counting
+            await lessons.moved(context, batch.deployment, is_counting=is_counting, gets_on=gets_on)
         return fields
 
     async def _reservation(self, batch: Batch, remote: RemoteBatch) -> str | int:
@@ -152,7 +152,9 @@ class Tracker:
         else:
             await lessons.ended_otherwise(context, batch.deployment)
         if remote.status is not RemoteStatus.CANCELLED:
-            await lessons.moved(context, batch.deployment, is_counting=False)
+            # a batch that expires because nothing moves must not make its deployment look alive
+            gets_on = remote.status is RemoteStatus.COMPLETED or _done_lines(remote) > batch.done_lines
+            await lessons.moved(context, batch.deployment, is_counting=False, gets_on=gets_on)
         fields: dict[str, str | int] = {
             "remote_status": remote.raw_status,
             "terminal_at_ms": context.clock.now_ms(),
@@ -190,3 +192,8 @@ class Tracker:
         for phase, start, end in phases:
             if start and end and end >= start:
                 self._context.metrics.remote_phase(batch.deployment, phase, (end - start) / 1000)
+
+
+def _done_lines(remote: RemoteBatch) -> int:
+    """Lines that have a result, as the service counts them."""
+    return (remote.request_counts.completed or 0) + (remote.request_counts.failed or 0)
