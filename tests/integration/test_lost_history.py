@@ -130,6 +130,24 @@ async def test_a_file_that_cannot_be_read_does_not_keep_the_fleet_frozen(fleet: 
     assert await fleet.run_until(goes_on, step_s=60.0) < 3_600
 
 
+async def test_a_beat_is_one_call(redis: "Redis[bytes]", clock: ManualClock) -> None:
+    """Which server it is, is asked by the call that judges by it: between two calls another one may have come."""
+    worker = Epochs([redis], clock=clock)
+    await worker.beat()
+    seen: list[str] = []
+    async with redis.monitor() as monitor:
+        await worker.beat()
+        await redis.echo("end")
+        async for call in monitor.listen():
+            if call["command"].startswith("ECHO"):
+                break
+            name = call["command"].split()[0]
+            # what a new connection says first is not asked of anybody
+            if call["client_type"] != "lua" and name not in {"CLIENT", "HELLO", "PING"}:
+                seen.append(name)
+    assert seen == ["EVALSHA"]
+
+
 async def test_the_end_of_one_freeze_does_not_end_a_newer_one(
     redis: "Redis[bytes]", clock: ManualClock
 ) -> None:

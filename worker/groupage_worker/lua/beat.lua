@@ -1,13 +1,20 @@
 #!lua flags=allow-oom
 -- Notes that a worker is alive and this server's history goes on; freezes the fleet if it does not.
 -- KEYS[1] epoch (hash)
--- ARGV[1] now (Unix ms)   ARGV[2] run id of the server, '' if unknown   ARGV[3] a new id, should there be none
+-- ARGV[1] now (Unix ms)   ARGV[2] 1 where the run id of the server tells its histories apart (not in a cluster), else 0
+-- ARGV[3] a new id, should there be none
 -- ARGV[4] id, ARGV[5] number and ARGV[6] beat as this worker saw them last; '' before the first time
 -- RETURNS {id, number, beat, frozen since (Unix ms) or 0, reason}
 -- COST O(1)
 -- INVARIANT number only grows; a history that went back, was lost or belongs to a restarted server is frozen
 local epoch = KEYS[1]
-local now, run_id = ARGV[1], ARGV[2]
+local now, run_id = ARGV[1], ''
+if ARGV[2] == '1' then
+  -- asked here, not by a call before this one: between the two the server may have been replaced, and its successor
+  -- would be taken for it, with all that it lost
+  local info = redis.pcall('INFO', 'server')
+  run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+end
 local e = redis.call('HMGET', epoch, 'id', 'number', 'beat', 'run_id', 'frozen_at_ms', 'reason')
 local id, number, beat = e[1], tonumber(e[2] or 0), tonumber(e[3] or 0)
 local seen_number, seen_beat = tonumber(ARGV[5]) or 0, tonumber(ARGV[6]) or 0

@@ -9,7 +9,7 @@ at every region.
 import dataclasses
 import secrets
 
-from redis.exceptions import ResponseError
+from redis.asyncio.cluster import RedisCluster
 
 from groupage import keys
 from groupage.scripts import load_script
@@ -74,7 +74,7 @@ class Epochs:
                 [keys.EPOCH],
                 [
                     self._clock.now_ms(),
-                    await _run_id(server),
+                    0 if isinstance(server, RedisCluster) else 1,
                     secrets.token_hex(8),
                     seen.id,
                     seen.number,
@@ -103,12 +103,3 @@ class Epochs:
                 if ended:
                     seen.frozen_at_ms = 0
         return done
-
-
-async def _run_id(server: RedisClient) -> str:
-    """Identity of the server process; empty where INFO is not allowed or the server is a cluster."""
-    try:
-        info = await server.info("server")
-    except ResponseError:
-        return ""
-    return str(info.get("run_id", "")) if isinstance(info, dict) else ""
