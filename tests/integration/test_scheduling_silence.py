@@ -24,23 +24,28 @@ async def silent_s(fleet: Fleet) -> float:
     return supply.silent_s
 
 
+async def one_is_stuck(fleet: Fleet) -> Batch:
+    """A batch that began and has made no progress for 2,000 s; what has begun stays, so that it is not moved away."""
+    fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=7_200, times=1))
+    await fleet.submit()
+
+    async def has_begun() -> bool:
+        return any(batch.run_at_ms for batch in await at_service(fleet))
+
+    await fleet.run_until(has_begun)
+    (stuck,) = await at_service(fleet)
+    await fleet.advance(2_000)
+    await fleet.run_due()
+    return stuck
+
+
 async def test_one_unlucky_batch_does_not_make_a_deployment_slow(
     redis: "Redis[bytes]", clock: ManualClock
 ) -> None:
     """A deployment whose oldest batch makes no progress is silent only since another batch last came further there."""
     async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
         assert await silent_s(fleet) == 0.0
-        # what has begun stays, so that it is not moved away meanwhile
-        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=7_200, times=1))
-        await fleet.submit()
-
-        async def has_begun() -> bool:
-            return any(batch.run_at_ms for batch in await at_service(fleet))
-
-        await fleet.run_until(has_begun)
-        (stuck,) = await at_service(fleet)
-        await fleet.advance(2_000)
-        await fleet.run_due()
+        stuck = await one_is_stuck(fleet)
         assert await silent_s(fleet) >= 2_000
         await fleet.submit()
 
@@ -57,15 +62,7 @@ async def test_a_batch_that_fails_is_no_sign_that_others_get_on(
 ) -> None:
     """Where one batch makes no progress and the next one fails in validation, the deployment is as silent as before."""
     async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
-        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=7_200, times=1))
-        await fleet.submit()
-
-        async def has_begun() -> bool:
-            return any(batch.run_at_ms for batch in await at_service(fleet))
-
-        await fleet.run_until(has_begun)
-        await fleet.advance(2_000)
-        await fleet.run_due()
+        await one_is_stuck(fleet)
         fleet.emulator.faults.add(Rule(kind="fail", state="validating", code="internalFailure", message="x"))
         await fleet.submit()
 

@@ -156,9 +156,8 @@ class LeasedWorker(Worker):
             if again_s is not None:
                 self._agenda.add(again_s)
             if self.job_counter >= self.max_jobs:
-                asyncio.get_running_loop().call_soon(
-                    self._agenda.add, 0.0
-                )  # one may wait for the place that gets free now
+                # one may wait for the place that gets free when this returns
+                asyncio.get_running_loop().call_soon(self._agenda.add, 0.0)
 
     async def _renew(self) -> None:
         loop = asyncio.get_running_loop()

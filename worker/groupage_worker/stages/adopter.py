@@ -30,6 +30,7 @@ class Adopter:
         epoch = context.epochs.number
         # in the history that was lost the manifest was closed: whoever still claims into it must not
         await context.requests.seal(batch.lane, batch.id)
+        extra = line_tokens(context, batch.lane)
         counts = [0, 0, 0, 0]
         lines = tokens = 0
         in_file: set[bytes] = set()
@@ -40,7 +41,7 @@ class Adopter:
                 page = [line for line in found if line]
                 in_file.update(line.custom_id for line in page)
                 tokens += sum(line.tokens for line in page)
-                done = await self._regain(batch, page)
+                done = await self._regain(batch, page, extra)
                 counts = [total + n for total, n in zip(counts, done, strict=True)]
         except NotFound:
             log.error("adopter.input_gone", batch=batch.id)  # noqa: TRY400 - the traceback says nothing
@@ -58,7 +59,7 @@ class Adopter:
             settled=settled,
         )
         # as everywhere, what lines add is a part of a batch's tokens
-        tokens += lines * line_tokens(context, batch.lane)
+        tokens += lines * extra
         fields: dict[str, str | int] = {"lines": lines, "tokens": tokens, "epoch": epoch}
         if batch.remote_id:
             return Move(state=BatchState.SUBMITTED, fields=fields, reason="adopted")
@@ -70,20 +71,14 @@ class Adopter:
         fields |= {"intent_at_ms": context.clock.now_ms(), "looks": 0, "fenced_at_ms": 0}
         return Move(state=BatchState.RESOLVING, fields=fields, reason="adopted")
 
-    async def _regain(self, batch: Batch, page: list[Regained]) -> Sequence[int]:
-        """Put a page of requests into the batch: lost and restored, waiting and taken, elsewhere, settled.
+    async def _regain(self, batch: Batch, page: list[Regained], extra: int) -> Sequence[int]:
+        """Put a page of requests into the batch, `extra` tokens a line: lost and restored, waiting and taken, elsewhere, settled.
 
         What was split off a batch has an id that begins with that batch's, and never goes back to it: where Redis fell
         back to before the split, the request is with the older one by mistake, and would be paid there once more.
         """
-        context, requests = self._context, self._context.requests
-        done = await requests.restore(
-            batch.lane,
-            batch.id,
-            page,
-            deadline_s=context.lane(batch).deadline_s,
-            line_tokens=line_tokens(context, batch.lane),
-        )
+        requests, deadline_s = self._context.requests, self._context.lane(batch).deadline_s
+        done = await requests.restore(batch.lane, batch.id, page, deadline_s=deadline_s, line_tokens=extra)
         restored, taken, elsewhere, settled = done
         names, older, moved = {line.custom_id for line in page}, batch.id, 0
         while elsewhere and "-" in older:
