@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from groupage import Producer, Request, Status, keys
+from groupage.clock import SystemClock
 from groupage.connect import connect
 from groupage.contract import Endpoint, LaneInfo, Priority
 from groupage.scripts import Settlement
 from groupage_emulator.redis_server import EmbeddedRedis
-from groupage_worker.clock import SystemClock
 from groupage_worker.store import Admission, RequestStore
 from groupage_worker.store.client import RedisClient
 

@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
 from groupage import keys
+from groupage.clock import SystemClock
 from groupage.connect import connect, disconnect
 from groupage_emulator.redis_server import EmbeddedRedis
 from groupage_worker.azure.client import AzureClient
-from groupage_worker.clock import SystemClock
 from groupage_worker.metrics import Metrics
 from groupage_worker.models import Batch
 from groupage_worker.settings import Settings

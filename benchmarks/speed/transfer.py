@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from openai import AsyncOpenAI
 
+from groupage.clock import SystemClock
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.azure.tls import tls_context
-from groupage_worker.clock import SystemClock
 from groupage_worker.jsonl import LineSplitter
 
 BLOCK_BYTES = 1 << 20

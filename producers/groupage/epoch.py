@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from groupage import faults, keys
 
-NEVER_MS: Final = 2**63
+NEVER: Final = 2**63
 """Stands for the beat where there is no worker."""
 
 DOUBTED: Final = b"doubted"
@@ -18,14 +18,14 @@ _log = logging.getLogger("groupage")
 
 
 class Now(NamedTuple):
-    """Number of the history, whether the fleet is frozen because of it, and a worker's newest look at it (Unix ms)."""
+    """Number of the history, whether the fleet is frozen because of it, and the newest of its beats; each is larger."""
 
     number: bytes
     is_frozen: bool
-    beat_at_ms: int
+    beat: int
 
 
-NO_WORKER: Final = Now(b"", is_frozen=False, beat_at_ms=NEVER_MS)
+NO_WORKER: Final = Now(b"", is_frozen=False, beat=NEVER)
 
 
 class Epoch:
@@ -82,12 +82,13 @@ class Epoch:
                 "groupage: this user may not read %s; losses of Redis go unnoticed: %s", keys.EPOCH, error
             )
             return NO_WORKER
-        return Now(number or b"", is_frozen=frozen is not None, beat_at_ms=int(beat or NEVER_MS))
+        return Now(number or b"", is_frozen=frozen is not None, beat=int(beat or NEVER))
 
-    async def confirmed_at_ms(self) -> int | None:
-        """When a worker last found the history that we know to go on (Unix ms); None if it does not, for now.
+    async def confirmed(self) -> int | None:
+        """The newest beat, if the history that we know goes on by it; None if not, for now.
 
-        Far in the future where there is no worker to wait for.
+        A beat tells more than the beats before it, nothing by the time that it may look like: workers' clocks differ.
+        `NEVER` where there is no worker to wait for.
 
         Raises:
             redis.exceptions.RedisError: If the epoch cannot be read.
@@ -95,6 +96,6 @@ class Epoch:
         await self.open()
         now = await self.read()
         if now.number == self.number and not now.is_frozen:
-            return now.beat_at_ms
+            return now.beat
         self.look.set()
         return None

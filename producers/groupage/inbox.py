@@ -57,7 +57,7 @@ class Inbox:
         ring: KeyRing | None,
     ) -> None:
         self._redis = redis
-        self._lookup = Lookup(redis, producer=producer, client=client, clock=clock, epoch=epoch, ring=ring)
+        self._lookup = Lookup(redis, producer=producer, client=client, epoch=epoch, ring=ring)
         self._client = client
         self._clock = clock
         self._sweep_s = sweep_s
@@ -86,9 +86,9 @@ class Inbox:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waits.setdefault(key, []).append(future)
         self._look[key] = None
-        if is_ours:
+        if is_ours or key in self._held:
             self._lookup.sure.add(key)
-        else:
+        if not is_ours:
             self._listen.add(key)
         self._wake.set()
         self._has_waits.set()

@@ -7,10 +7,9 @@ import msgspec
 from redis.asyncio import Redis
 
 from groupage import codec, keys
-from groupage.clock import ServerClock
 from groupage.contract import Reply
 from groupage.encryption import KeyRing
-from groupage.epoch import Epoch
+from groupage.epoch import NEVER, Epoch
 from groupage.errors import UnknownRequest
 from groupage.items import Key
 from groupage.scripts import Scripts
@@ -35,7 +34,6 @@ class Lookup:
         *,
         producer: str,
         client: str,
-        clock: ServerClock,
         epoch: Epoch,
         ring: KeyRing | None,
     ) -> None:
@@ -44,21 +42,20 @@ class Lookup:
         self._scripts = Scripts(redis)
         self._producer = producer
         self._client = client
-        self._clock = clock
         self._epoch = epoch
-        self._gone_at_ms: dict[Key, int] = {}
+        self._gone: dict[Key, int] = {}
         self.sure: set[Key] = set()
 
     @property
     def is_unsure(self) -> bool:
         """Whether something is gone that may come back, so that it makes sense to look again soon."""
-        return bool(self._gone_at_ms)
+        return bool(self._gone)
 
     def forget(self, key: Key) -> None:
         """Nobody waits for this request any more."""
         self.sure.discard(key)
-        if self._gone_at_ms:
-            self._gone_at_ms.pop(key, None)
+        if self._gone:
+            self._gone.pop(key, None)
 
     async def outcomes(
         self, lane: str, ids: list[str], *, foreign: list[str], is_sweep: bool
@@ -89,7 +86,7 @@ class Lookup:
             yield found
             if is_sweep:
                 for one in set(page).difference(unknown):
-                    self._gone_at_ms.pop((lane, one), None)
+                    self._gone.pop((lane, one), None)
             yield [
                 ((lane, one), UnknownRequest(one, lane)) for one in await self._never(lane, unknown, number)
             ]
@@ -125,16 +122,21 @@ class Lookup:
         return [one for one, found in zip(ids, there, strict=True) if not found]
 
     async def _never(self, lane: str, ids: list[str], number: bytes | None) -> list[str]:
-        """Which of these that are gone will not come back."""
+        """Which of these that are gone will not come back.
+
+        A server that was replaced, with the end of its log lost, shows the old number and the old beat until a worker
+        beats there. So the first beat that is seen after the loss says nothing yet; one that is newer does.
+        """
         if not ids:
             return []
-        now_ms = self._clock.now_ms()
-        for one in ids:
-            self._gone_at_ms.setdefault((lane, one), now_ms)
-        beat_at_ms = await self._epoch.confirmed_at_ms()
-        # a changed number: what was lost is being submitted again, or was while we looked
-        if beat_at_ms is None or self._epoch.number != number:
+        beat = await self._epoch.confirmed()
+        if beat is None or self._epoch.number != number:
+            # what was lost is being submitted again, or was while we looked; beats of before say nothing of it
+            self._gone.update(((lane, one), NEVER) for one in ids)
             return []
-        return [
-            one for one in ids if (lane, one) not in self.sure or beat_at_ms > self._gone_at_ms[lane, one]
-        ]
+        unknown = []
+        for one in ids:
+            first = self._gone[lane, one] = min(beat, self._gone.get((lane, one), NEVER))
+            if (lane, one) not in self.sure or beat > first or beat == NEVER:
+                unknown.append(one)
+        return unknown

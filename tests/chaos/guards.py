@@ -257,5 +257,7 @@ MUTATIONS = (
     Mutation("an old copy of a file is left alone", f"{_STAGES}/recoverer.py", "if not context.epochs.is_frozen and self._is_old(file):", "if False:", ("history",)),
     Mutation("a freeze is ended by its own number", f"{_LUA}/unfreeze.lua", "if redis.call('HGET', epoch, 'number') ~= ARGV[1] then", "if false then", ("history",)),
     Mutation("a ticket of an older history is doubted", "producers/groupage/intake.py", "if self._epoch.turn != turn:", "if False:", ("producers",)),
+    Mutation("a beat of before the loss confirms nothing", "producers/groupage/lookup.py", " or beat > first or ", " or beat >= first or ", ("producers",)),
+    Mutation("each beat is larger than the last", f"{_LUA}/beat.lua", "math.max(beat + 1, tonumber(now))", "math.max(beat, tonumber(now))", ("history",)),
     Mutation("what was seen of an attempt ends with it", "worker/groupage_worker/store/batches.py", "{**Batch.fresh(), **fields,", "{**fields,", ("history",)),
 )  # fmt: skip

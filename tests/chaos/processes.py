@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -254,8 +255,8 @@ class Storm:
         )
 
 
-async def run_storm(seed: int, kills: int) -> Figures:
-    """One storm; its failures are in the figures."""
+async def run_storm(seed: int, kills: int, keep: Path | None = None) -> Figures:
+    """One storm; its failures are in the figures, and after a failure all that was left behind is copied to `keep`."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="groupage-storm-") as name:
         async with running_site(Path(name), rng) as site:
@@ -265,6 +266,8 @@ async def run_storm(seed: int, kills: int) -> Figures:
             figures.failures += check(history)
             faults = Counter(r.fault for r in history.service if isinstance(r, journal.Fault))
             figures.counts.update({f"fault:{kind}": n for kind, n in faults.items()})
+        if keep is not None and figures.failures:
+            shutil.copytree(name, keep)
     return figures
 
 
@@ -273,8 +276,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="a folder, made for what a storm that failed left behind")
     options = parser.parse_args()
-    figures = asyncio.run(run_storm(options.seed, options.kills))
+    figures = asyncio.run(run_storm(options.seed, options.kills, options.keep))
     print(json.dumps(figures.summary()))
     return 1 if figures.failures else 0
 

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from groupage import keys
+from groupage.clock import SystemClock
 from groupage_emulator.redis_server import EmbeddedRedis
 from groupage_worker.agenda import Agenda
-from groupage_worker.clock import SystemClock
 from groupage_worker.fleet import Waker, arq_pool, make_worker, queue_name, serve
 from groupage_worker.metrics import Metrics
 from groupage_worker.settings import LeaseSettings, RedisSettings

@@ -148,6 +148,16 @@ async def test_a_beat_is_one_call(redis: "Redis[bytes]", clock: ManualClock) -> 
     assert seen == ["EVALSHA"]
 
 
+async def test_each_beat_is_larger_than_the_last(redis: "Redis[bytes]", clock: ManualClock) -> None:
+    """A beat is seen as one, whatever the clocks of the workers show: producers wait for a newer one, not for a time."""
+    beats = []
+    for late_s in (0, 0, -30):
+        clock.advance(late_s)
+        await Epochs([redis], clock=clock).beat()
+        beats.append(int(await redis.hget(keys.EPOCH, "beat") or 0))
+    assert beats == sorted(set(beats))
+
+
 async def test_the_end_of_one_freeze_does_not_end_a_newer_one(
     redis: "Redis[bytes]", clock: ManualClock
 ) -> None:

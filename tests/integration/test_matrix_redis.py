@@ -15,12 +15,12 @@ from tests.support.clock import ManualClock
 from tests.support.fleet import LANE, PRODUCER, Fleet, assert_settled_once, running_fleet
 
 from groupage import Overloaded, Producer, keys
+from groupage.clock import SystemClock
 from groupage.connect import connect, disconnect
 from groupage.contract import Priority, Status
 from groupage_emulator.redis_server import EmbeddedRedis, RedisStartError
 from groupage_worker.agenda import Agenda
 from groupage_worker.azure.client import AzureClient
-from groupage_worker.clock import SystemClock
 from groupage_worker.errors import Transient
 from groupage_worker.fleet import Waker, arq_pool, make_worker, queue_name, serve
 from groupage_worker.metrics import Metrics

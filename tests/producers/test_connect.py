@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.exceptions import RedisError
 
 from groupage import InvalidRequest, Producer, testing
-from groupage.clock import SYNC_S, ServerClock
+from groupage.clock import SYNC_AGAIN_S, SYNC_S, ServerClock
 from groupage.connect import LARGE_BYTES, NotConnectedError, connect, disconnect, redact
 from tests.producers.conftest import BODY, LANE, NAME, EmbeddedRedis, free_port
 
@@ -184,6 +184,37 @@ async def test_the_servers_clock(redis: Any) -> None:
     local.mono = SYNC_S
     await clock.sync(redis)
     assert abs(clock.now_ms() - seconds * 1_000) < 60_000
+
+
+async def test_a_slow_answer_sets_no_clock(redis: Any) -> None:
+    """A server's time that was held up on its way is believed only while there is nothing better, and asked for again soon."""
+
+    class Held:
+        mono, answer_takes_s, looks = 0.0, 4.0, 0
+
+        def now_ms(self) -> int:
+            return int(self.mono * 1_000)
+
+        def monotonic_s(self) -> float:
+            # asked before and after: what lies between is the way there and back
+            self.looks += 1
+            self.mono += self.answer_takes_s if self.looks % 2 == 0 else 0.0
+            return self.mono
+
+    local = Held()
+    clock = ServerClock(local)
+    await clock.sync(redis)
+    first = clock.offset_ms
+    local.mono, local.answer_takes_s = local.mono + SYNC_AGAIN_S, 0.0
+    await clock.sync(redis)
+    better = clock.offset_ms
+    assert better != first
+    local.mono, local.answer_takes_s = local.mono + SYNC_S, 4.0
+    await clock.sync(redis)
+    assert clock.offset_ms == better
+    local.mono += SYNC_S
+    await clock.sync(redis)
+    assert clock.offset_ms != better
 
 
 @given(

@@ -173,12 +173,15 @@ async def test_what_is_not_held_is_unknown(
         tickets = await producer.submit_many([Request(body=BODY, id=f"r{n}") for n in range(9)])
         assert producer._held.dropped == 9 - bytes_max // 900
         assert sum("resubmit_bytes_max" in line for line in caplog.messages) == (bytes_max > 0)
-        wait = asyncio.create_task(producer.reply(tickets[8]))
+        wait, gone = (asyncio.create_task(producer.reply(tickets[n])) for n in (8, 0))
         await listening(producer)
         await redis.flushall()
         await beat(redis, 2)
+        await until(lambda: producer._epoch.number == b"2")
+        await looks(redis, 2)
+        await beat(redis, 2, beat=time.time_ns() // 10**6 + 2_000)
         with pytest.raises(UnknownRequest):
-            await producer.reply(tickets[0])
+            await gone
         if bytes_max:
             await is_there(lane_url, "r8")
             await settle("r8")
@@ -188,17 +191,18 @@ async def test_what_is_not_held_is_unknown(
                 await wait
 
 
-async def test_a_request_that_is_gone_waits_for_a_worker(watcher: Producer, redis: Any) -> None:
-    """What this process submitted is unknown only once a worker has looked since and found no loss."""
+@pytest.mark.parametrize("newest", [1, 4_000_000_000_000])
+async def test_a_request_that_is_gone_waits_for_a_worker(watcher: Producer, redis: Any, newest: int) -> None:
+    """What this process submitted is unknown only once a worker has looked since, whatever that worker's clock shows."""
     wait = asyncio.create_task(watcher.reply(await watcher.submit(BODY, id="r1")))
     await listening(watcher)
-    await beat(redis, 1, beat=1)
+    await beat(redis, 1, beat=newest)
     await redis.unlink(keys.request(LANE, NAME, "r1"))
     await looks(redis, 5)
     assert not wait.done()
     with pytest.raises(UnknownRequest):  # nobody knows this one, so there is nothing to wait for
         await watcher.reply("stranger")
-    await beat(redis, 1)
+    await beat(redis, 1, beat=newest + 1)
     with pytest.raises(UnknownRequest):
         await asyncio.wait_for(wait, 10)
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from redis.asyncio.connection import AbstractConnection
 
-from groupage import Producer
-from tests.producers.conftest import BODY
-from tests.producers.test_history import beat, is_there, watcher
+from groupage import Producer, keys
+from tests.producers.conftest import BODY, LANE, NAME
+from tests.producers.test_history import beat, is_there, looks, watcher
 from tests.producers.test_waiting import until
 
 __all__ = ["watcher"]
@@ -56,6 +56,24 @@ async def test_a_late_ticket_of_a_lost_request(
     await asyncio.wait_for(is_there(redis_url, SLOW), 10)
     await until(lambda: watcher._epoch.number == b"2")
     await settle(SLOW)
+    assert (await asyncio.wait_for(wait, 10)).ok
+
+
+async def test_what_was_open_already_is_held_as_well(
+    watcher: Producer, redis: Any, redis_url: str, settle: Any
+) -> None:
+    """What was open already when this process submitted it is held as well: it is asked for again, and never unknown."""
+    async with Producer(redis_url, name=NAME, lane=LANE) as dead:
+        await dead.submit(BODY, id="r1")
+    ticket = await watcher.submit(BODY, id="r1")
+    assert not ticket.is_new
+    await redis.unlink(keys.request(LANE, NAME, "r1"))
+    wait = asyncio.create_task(watcher.reply(ticket))
+    await looks(redis, 5)
+    assert not wait.done()
+    await beat(redis, 2)
+    await is_there(redis_url, "r1")
+    await settle("r1")
     assert (await asyncio.wait_for(wait, 10)).ok
 
 

@@ -2,7 +2,7 @@
 
 
 class ManualClock:
-    """Implements `groupage_worker.clock.Clock`."""
+    """Implements `groupage.clock.Clock`."""
 
     def __init__(self, now_ms: int = 1_800_000_000_000) -> None:
         self._now_ms = now_ms

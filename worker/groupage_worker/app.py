@@ -14,11 +14,11 @@ from pathlib import Path
 import structlog
 from prometheus_client import CollectorRegistry
 
+from groupage.clock import SYNC_AGAIN_S, ServerClock, SystemClock
 from groupage.connect import connect
 from groupage_worker import configfile, heap
 from groupage_worker.agenda import Agenda
 from groupage_worker.azure.client import AzureClient
-from groupage_worker.clock import SystemClock
 from groupage_worker.collector import FleetCollector
 from groupage_worker.endings import cancel_all
 from groupage_worker.endpoints import files_max
@@ -47,7 +47,9 @@ HARD_END_S = 10.0
 """After the drain time: how long connections may take to close before the process ends anyway."""
 
 HARD_END_STATUS = 70
-CLOCK_EVERY_S = 60.0
+SYNC_S = 60.0
+"""How long a measurement of the control server's clock is used."""
+
 SNAPSHOT_EVERY_S = 5.0
 BEAT_EVERY_S = 1.0
 MEMORY_EVERY_S = 2.0
@@ -78,7 +80,7 @@ class App:
         self._path = path
         self._kind = work
         self._agendas = {False: Agenda(), True: Agenda()}
-        self._clock = SystemClock()
+        self._clock = ServerClock(SystemClock(), sync_s=SYNC_S)
         self._metrics = Metrics(CollectorRegistry())
         self._metrics.expect(settings.deployments, settings.regions)
         timeout_s = settings.redis.socket_timeout_s
@@ -142,13 +144,6 @@ class App:
     def _client(self, name: str, region: RegionSettings) -> AzureClient:
         return AzureClient(name, region, self._settings.http, clock=self._clock, on_call=self._metrics.call)
 
-    async def _measure_clock(self) -> None:
-        """Set our clock by the control server's, which all workers share."""
-        before = self._clock.now_ms() - self._clock.offset_ms
-        seconds, micros = await self._control.time()
-        after = self._clock.now_ms() - self._clock.offset_ms
-        self._clock.offset_ms = seconds * 1000 + micros // 1000 - (before + after) // 2
-
     async def _start_and_work(self, health: Health, reloader: Reloader, *, port: int) -> None:
         """Wait for Redis, then run steps, both until a stop is asked for."""
         waker = Waker(arq_pool(self._settings.redis), self._clock, self._agendas)
@@ -167,7 +162,7 @@ class App:
     async def _begin(self, pipeline: Pipeline, watchdog: Watchdog) -> None:
         """The first words to Redis; may be said again."""
         with asking("the control server"):
-            await self._measure_clock()
+            await self._clock.sync(self._control)
         with asking("the data server"):
             await announce_lanes(self._context)
         with asking("a Redis server"):
@@ -190,7 +185,7 @@ class App:
                 self._every(BEAT_EVERY_S, pipeline.beat),
                 self._every(RELOAD_EVERY_S, reloader.look),
                 self._every(MEMORY_EVERY_S, self._guard_memory),
-                self._every(CLOCK_EVERY_S, self._measure_clock),
+                self._every(SYNC_AGAIN_S, functools.partial(self._clock.sync, self._control)),
                 self._every(SNAPSHOT_EVERY_S, functools.partial(self._observe, collector)),
             )
         ]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from groupage_worker.clock import Clock
+from groupage.clock import Clock
 from groupage_worker.snapshot import DeploymentSnapshot, LaneSnapshot, Snapshot
 
 _LANE_GAUGES = (

@@ -21,9 +21,9 @@ from arq.utils import timestamp_ms
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
+from groupage.clock import Clock
 from groupage.connect import connect
 from groupage_worker.agenda import Agenda
-from groupage_worker.clock import Clock
 from groupage_worker.endings import cancel_all
 from groupage_worker.metrics import Metrics
 from groupage_worker.pipeline import Pipeline

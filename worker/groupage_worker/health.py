@@ -19,7 +19,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from groupage_worker.clock import Clock
+from groupage.clock import Clock
 from groupage_worker.metrics import Metrics
 
 log = structlog.get_logger("health")

@@ -6,7 +6,7 @@ import random
 import structlog
 from redis.exceptions import RedisError
 
-from groupage_worker.clock import Clock
+from groupage.clock import Clock
 from groupage_worker.fleet import WAKE_TTL_MS, Waker
 from groupage_worker.metrics import Metrics
 from groupage_worker.store import BatchStore

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import httpx
 import structlog
 
-from groupage_worker.clock import Clock
+from groupage.clock import Clock
 from groupage_worker.errors import ConfigurationError, CredentialsRejected
 from groupage_worker.settings import RegionSettings
 

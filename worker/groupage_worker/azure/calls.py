@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
+from groupage.clock import Clock
 from groupage_worker.azure.auth import Credential
 from groupage_worker.azure.dialect import Dialect
 from groupage_worker.azure.faults import Op, classify, unreadable
@@ -21,7 +22,6 @@ from groupage_worker.azure.records import Recording
 from groupage_worker.azure.resume import is_past_end, known_bytes, range_of
 from groupage_worker.azure.tls import tls_context
 from groupage_worker.azure.wire import UnreadableError
-from groupage_worker.clock import Clock
 from groupage_worker.errors import Rejected, Transient
 from groupage_worker.settings import HttpSettings
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import structlog
 
+from groupage.clock import Clock
 from groupage.contract import Endpoint
 from groupage_worker.azure.auth import credential_of
 from groupage_worker.azure.calls import Answer
@@ -28,7 +29,6 @@ from groupage_worker.azure.wire import (
     parse_file,
     parse_page,
 )
-from groupage_worker.clock import Clock
 from groupage_worker.errors import NotFound, Rejected, Transient
 from groupage_worker.settings import HttpSettings, RegionSettings
 from groupage_worker.states import TERMINAL, RemoteStatus

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from groupage_worker.clock import Clock
+from groupage.clock import Clock
 
 BYTES_PER_S_MIN: Final = 10_000
 """A slower service pins a worker (reliability.md C8): 200 MB would take more than 5 h."""

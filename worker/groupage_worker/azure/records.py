@@ -8,8 +8,8 @@ from typing import Final, Self
 import httpx
 import structlog
 
+from groupage.clock import Clock
 from groupage_worker.azure.faults import Op, lost
-from groupage_worker.clock import Clock
 from groupage_worker.errors import WorkerError
 
 _HEADER_CHARS_MAX: Final = 64

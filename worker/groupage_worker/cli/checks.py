@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from groupage.clock import SystemClock
 from groupage.connect import connect, disconnect, redact
 from groupage_worker import serverinfo
 from groupage_worker.azure.client import AzureClient
 from groupage_worker.azure.verdicts import row_of
-from groupage_worker.clock import SystemClock
 from groupage_worker.configfile import Loaded
 from groupage_worker.errors import (
     ConfigurationError,

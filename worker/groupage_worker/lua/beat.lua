@@ -6,7 +6,8 @@
 -- ARGV[4] id, ARGV[5] number and ARGV[6] beat as this worker saw them last; '' before the first time
 -- RETURNS {id, number, beat, frozen since (Unix ms) or 0, reason}
 -- COST O(1)
--- INVARIANT number only grows; a history that went back, was lost or belongs to a restarted server is frozen
+-- INVARIANT number only grows, and each beat is larger than the last; a history that went back, was lost or belongs to
+--           a restarted server is frozen
 local epoch = KEYS[1]
 local now, run_id = ARGV[1], ''
 if ARGV[2] == '1' then
@@ -35,7 +36,9 @@ if reason then
   redis.call('HSET', epoch, 'id', id, 'number', string.format('%.0f', number), 'frozen_at_ms', now, 'reason', reason)
   e[5], e[6] = now, reason
 end
-beat = math.max(beat, tonumber(now))
+-- each beat is larger than the one before, whatever the clocks: a producer that sees it grow knows that a worker has
+-- looked since
+beat = math.max(beat + 1, tonumber(now))
 redis.call('HSET', epoch, 'beat', string.format('%.0f', beat))
 if run_id ~= '' then
   redis.call('HSET', epoch, 'run_id', run_id)

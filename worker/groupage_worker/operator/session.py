@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from groupage import Producer
+from groupage.clock import ServerClock, SystemClock
 from groupage.connect import connect, disconnect
 from groupage.encryption import EncryptionError
 from groupage_worker import configfile
-from groupage_worker.clock import SystemClock
 from groupage_worker.operator.errors import Mistake
 from groupage_worker.problems import nearest
 from groupage_worker.secretfile import read_secret
@@ -34,7 +34,7 @@ class Session:
     batches: BatchStore
     requests: RequestStore
     desk: Desk
-    clock: SystemClock
+    clock: ServerClock
 
 
 @contextlib.asynccontextmanager
@@ -45,12 +45,11 @@ async def opened(settings: Settings) -> AsyncIterator[Session]:
         RedisError: If the control server cannot be used.
     """
     timeout_s = settings.redis.socket_timeout_s
-    clock = SystemClock()
+    clock = ServerClock(SystemClock())
     control: RedisClient = connect(settings.redis.control.get_secret_value(), socket_timeout_s=timeout_s)
     data: RedisClient = connect(settings.redis.data.get_secret_value(), socket_timeout_s=timeout_s)
     try:
-        seconds, micros = await control.time()
-        clock.offset_ms = seconds * 1000 + micros // 1000 - clock.now_ms()
+        await clock.sync(control)
         batches = BatchStore(control, clock=clock, closed_s=settings.retention.closed_s)
         yield Session(
             settings=settings,

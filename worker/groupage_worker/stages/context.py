@@ -3,8 +3,8 @@
 import dataclasses
 import random
 
+from groupage.clock import Clock
 from groupage_worker.azure.client import AzureClient
-from groupage_worker.clock import Clock
 from groupage_worker.metrics import Metrics
 from groupage_worker.models import Batch
 from groupage_worker.quota import next_pause, usable_tokens

@@ -6,9 +6,9 @@ import msgspec
 from redis.asyncio.cluster import RedisCluster
 
 from groupage import keys
+from groupage.clock import Clock
 from groupage.contract import DUE_SLOT_MS, LaneInfo, Priority
 from groupage.scripts import load_script
-from groupage_worker.clock import Clock
 from groupage_worker.snapshot import MemorySnapshot
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.requests import PEEK_PRODUCERS

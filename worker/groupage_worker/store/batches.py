@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 from groupage import keys
+from groupage.clock import Clock
 from groupage.scripts import load_script
-from groupage_worker.clock import Clock
 from groupage_worker.errors import FenceLost
 from groupage_worker.models import KEEP, Batch, Move
 from groupage_worker.states import LEGAL, BatchState

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from groupage import codec, keys, records
+from groupage.clock import Clock
 from groupage.contract import RequestStatus
 from groupage.scripts import load_script
-from groupage_worker.clock import Clock
 from groupage_worker.models import Batch
 from groupage_worker.states import BatchState
 from groupage_worker.store.batches import BatchStore

@@ -12,8 +12,8 @@ import secrets
 from redis.asyncio.cluster import RedisCluster
 
 from groupage import keys
+from groupage.clock import Clock
 from groupage.scripts import load_script
-from groupage_worker.clock import Clock
 from groupage_worker.store.client import RedisClient
 
 

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from groupage import keys
+from groupage.clock import Clock
 from groupage.scripts import load_script
-from groupage_worker.clock import Clock
 from groupage_worker.models import Batch
 from groupage_worker.scheduling.moves import TO_ONLINE
 from groupage_worker.states import BatchState

@@ -5,9 +5,9 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from groupage import keys
+from groupage.clock import Clock
 from groupage.contract import Priority, Status
 from groupage.scripts import load_script
-from groupage_worker.clock import Clock
 from groupage_worker.labels import OTHER
 from groupage_worker.models import LaneLoad
 from groupage_worker.scheduling.circuit import Admission

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from groupage import codec, keys
+from groupage.clock import Clock
 from groupage.contract import DUE_SLOT_MS, ORPHAN_TTL_MS, Priority
 from groupage.scripts import Scripts, Settlement, load_script, settled_of
-from groupage_worker.clock import Clock
 from groupage_worker.models import Claim, Debt, LaneLoad, Regained, Settled, Waiting
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.packed import plain

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import structlog
 
+from groupage.clock import Clock
 from groupage.codec import body_of
 from groupage.encryption import EncryptionError, KeyMissing, KeyRing, KeyRings, is_sealed
 from groupage.scripts import Settlement
-from groupage_worker.clock import Clock
 from groupage_worker.models import Debt, Regained, Settled
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.packed import plain

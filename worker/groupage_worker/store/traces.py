@@ -6,8 +6,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from groupage import keys
+from groupage.clock import Clock
 from groupage.traceparent import TRACEPARENT_CHARS, Mark, read_mark
-from groupage_worker.clock import Clock
 from groupage_worker.models import Batch, Move
 from groupage_worker.spans import LINKS_MAX, LOOKED_AT_MAX, EndedAttempt, ended_attempt, ends_attempt
 from groupage_worker.store.batches import BatchStore
