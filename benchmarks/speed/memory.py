@@ -27,14 +27,14 @@ FLEET = 64
 
 
 def run(*, repetitions: int, scale: float) -> Report:
-    """Measure all ways; memory moves little, so two repetitions are enough."""
+    """Measure all ways."""
     n = int(LINES * scale)
     report = Report("memory", note=f"{n} lines of some 2 kB; peak over idle.")
     bodies = compact_bodies(n)
     found: dict[str, list[float]] = {}
     with rig.server(appendonly=False) as server, rig.scratch() as folder:
         content = folder / "content.jsonl"
-        for _ in range(min(2, repetitions)):
+        for _ in range(repetitions):
             for mode in ("build", "upload", "download", "deliver", "fleet"):
                 asyncio.run(rig.empty(server.url))
                 names = fill(server.url, bodies, batch=BATCH if mode in ("build", "deliver") else None)
