@@ -270,6 +270,10 @@ class Inbox:
             for key, outcome in page:
                 self._settle(key, outcome)
         self._listen.difference_update((lane, one) for one in foreign)
+        # whoever stopped waiting meanwhile was forgotten before the answer came
+        for one in ids:
+            if (lane, one) not in self._waits:
+                self._lookup.forget((lane, one))
 
     def _settle(self, key: Key, outcome: Reply | Exception) -> None:
         self._held.release(key)

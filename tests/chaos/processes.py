@@ -267,7 +267,8 @@ async def run_storm(seed: int, kills: int, keep: Path | None = None) -> Figures:
             faults = Counter(r.fault for r in history.service if isinstance(r, journal.Fault))
             figures.counts.update({f"fault:{kind}": n for kind, n in faults.items()})
         if keep is not None and figures.failures:
-            shutil.copytree(name, keep)
+            # sockets are nothing to copy
+            shutil.copytree(name, keep, ignore=shutil.ignore_patterns("*.sock"), dirs_exist_ok=True)
     return figures
 
 

@@ -33,7 +33,7 @@ async def batch_at_a_dead_region(fleet: Fleet) -> tuple[Batch, int]:
 
 async def clear(fleet: Fleet, batch: Batch) -> None:
     """What the runbook has a person do once all deadlines have passed: two commands on the control server."""
-    assert not await fleet.requests.any_open(batch.lane, batch.id)
+    assert await fleet.requests.nobody_waits(batch.lane, batch.id)
     assert await fleet.redis.delete(f"g1:batch:{batch.id}") == 1
     assert await fleet.redis.hdel(f"g1:quota:{batch.deployment}", f"{batch.id}:{batch.attempt}") == 1
 

@@ -1,5 +1,7 @@
 """Ids that are used again, and claims that others look at, close or cut short: no request is in two places."""
 
+from typing import Any
+
 import pytest
 from tests.integration.test_hardening import cancel, until
 from tests.support.fleet import (
@@ -73,6 +75,26 @@ async def test_two_expirers_lose_no_deadline(fleet: Fleet, monkeypatch: pytest.M
     monkeypatch.setattr(fleet.wheel, "drop", drop_late)
     await slow.tick(LANE)
     await slow.tick(LANE)
+    assert set(await fleet.replies()) == set(ids)
+
+
+async def test_a_clock_that_goes_back_leaves_nobody_behind(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot of the wheel that was found to be over is worked off, also where the clock is put back meanwhile."""
+    ids = await fleet.submit(5, deadline_s=20)
+    await fleet.advance(60)
+    filled_slots = fleet.wheel.filled_slots
+
+    async def filled_slots_and_back(*args: Any) -> list[int]:
+        found = await filled_slots(*args)
+        if found:
+            fleet.clock.advance(-50)
+        return found
+
+    monkeypatch.setattr(fleet.wheel, "filled_slots", filled_slots_and_back)
+    for _ in range(2):  # a fleet that has just begun looks back for a day
+        await Expirer(fleet.context).tick(LANE)
     assert set(await fleet.replies()) == set(ids)
 
 

@@ -206,6 +206,34 @@ async def test_a_data_server_that_forgot_everything(fleet: Fleet, until: str) ->
     assert fleet.emulator.journal.summary().billed_twice() == {}
 
 
+@pytest.mark.parametrize("is_empty", [True, False])
+async def test_a_batch_that_the_data_server_forgot_is_not_cancelled(fleet: Fleet, is_empty: bool) -> None:
+    """That nobody is known to wait for a batch of hours says nothing where a server fell back: it goes on, and is delivered."""
+    ids = await fleet.submit(6)
+    fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=9_000))
+    await fleet.advance(60)
+    await fleet.begin_claim()
+    before = {key: value for key, value in (await photograph(fleet.redis)).items() if b"{chat}" in key}
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    await fleet.advance(4_000)
+    await fleet.redis.delete(*await fleet.redis.keys("*{chat}*"))
+    for key, (ttl_ms, value) in [] if is_empty else before.items():
+        await fleet.redis.restore(key, max(0, ttl_ms), value)
+    # nobody has noticed yet
+    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+    await fleet.pipeline.run(batch.step, heavy=False)
+    (batch,) = await fleet.open_batches()
+    assert batch.cancelled_at_ms == 0
+
+    async def is_answered() -> bool:
+        return set(await fleet.replies()) == set(ids)
+
+    await fleet.pipeline.beat()
+    await fleet.run_until(is_answered, step_s=20.0)
+    assert fleet.emulator.journal.summary().billed_twice() == {}
+
+
 async def test_an_old_copy_of_a_file_is_not_paid_again(fleet: Fleet) -> None:
     """A second copy of an input file that outlived the record and the replies of its batch wakes nothing."""
     await fleet.submit(3)
@@ -231,8 +259,12 @@ async def test_an_old_copy_of_a_file_is_not_paid_again(fleet: Fleet) -> None:
 
 async def test_a_status_call_without_a_batch_makes_no_manifest(fleet: Fleet) -> None:
     """Noting that a request is asked online leaves nothing behind where no batch owes it."""
-    assert await fleet.context.named.intend(LANE, "gone", b"shop:r1") == -1
-    assert not await fleet.redis.exists(keys.manifest(LANE, "gone"))
+    await fleet.submit(1)
+    await fleet.advance(60)
+    batch = await fleet.begin_claim()
+    await fleet.redis.delete(keys.manifest(LANE, batch.id))
+    assert await fleet.context.named.intend(batch, b"shop:r1") == -1
+    assert not await fleet.redis.exists(keys.manifest(LANE, batch.id))
 
 
 async def test_a_line_that_the_service_could_not_read_is_adopted_as_well(fleet: Fleet) -> None:

@@ -10,6 +10,7 @@ from tests.support.online import fleet_with_online, online_calls
 
 from groupage import keys
 from groupage_emulator import Rule
+from groupage_worker.errors import FenceLost
 from groupage_worker.models import Batch
 from groupage_worker.stages.answerer import Answerer
 from groupage_worker.states import BatchState
@@ -53,6 +54,33 @@ async def test_who_slept_asks_for_nothing_that_others_gave_back(fleet: Fleet) ->
     assert online_calls(fleet) == 0
     await fleet.settle_all(limit_s=400)
     assert online_calls(fleet) <= REQUESTS
+
+
+async def test_who_slept_does_not_ask_beside_others(fleet: Fleet) -> None:
+    """A worker that was stopped between its calls finds on waking that another one asks now, and lets go."""
+    batch = await answering(fleet)
+    slept, awake = await fleet.batches.begin(batch.id), await fleet.batches.begin(batch.id)
+    assert slept
+    assert awake
+    first, second, *_ = await fleet.requests.debts(LANE, batch.id, await fleet.requests.owed(LANE, batch.id))
+    await Answerer(fleet.context)._answer(awake, first)
+    with pytest.raises(FenceLost):
+        await Answerer(fleet.context)._answer(slept, second)
+    assert online_calls(fleet) == 1
+    await fleet.settle_all(limit_s=400)
+    assert online_calls(fleet) == REQUESTS
+
+
+async def test_who_lost_the_fence_gives_nothing_back(fleet: Fleet) -> None:
+    """What was refused stays with the batch if another worker has begun to ask for it."""
+    batch = await answering(fleet)
+    slept = await fleet.batches.begin(batch.id)
+    assert slept
+    assert await fleet.batches.begin(batch.id)
+    fleet.emulator.faults.add(Rule(kind="http_status", operation="online", status=429, times=REQUESTS))
+    with pytest.raises(FenceLost):
+        await Answerer(fleet.context).step(slept)
+    assert len(await fleet.requests.owed(LANE, batch.id)) == REQUESTS
 
 
 async def test_nothing_is_asked_while_redis_is_in_doubt(fleet: Fleet) -> None:

@@ -122,8 +122,8 @@ async def test_a_crash_between_call_and_reply_counts_as_a_call(fleet: Fleet) -> 
                 await fleet.batches.commit(begun, move)
     (batch,) = await fleet.open_batches()
     custom_id = f"{PRODUCER}:{name}".encode()
-    assert await fleet.context.named.intend(LANE, batch.id, custom_id) == 1
-    assert await fleet.context.named.intend(LANE, batch.id, custom_id) == 2
+    assert await fleet.context.named.intend(batch, custom_id) == 1
+    assert await fleet.context.named.intend(batch, custom_id) == 2
     await fleet.settle_all(limit_s=290)
     assert (await fleet.replies())[name].error.code == "unclear"
     assert online_calls(fleet) == 0

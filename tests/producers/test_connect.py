@@ -161,60 +161,88 @@ async def _whole_way(url: str) -> None:
         assert await producer.discard("r2")
 
 
+class Wrong:
+    """A machine's clock that stands still until told."""
+
+    def __init__(self) -> None:
+        self.day_ms, self.mono_s = 5_000, 0.0
+
+    def now_ms(self) -> int:
+        return self.day_ms
+
+    def monotonic_s(self) -> float:
+        return self.mono_s
+
+    def passes(self, seconds: float) -> None:
+        self.mono_s += seconds
+        self.day_ms += int(seconds * 1_000)
+
+
+class SlowLine:
+    """The way to a server, on which each answer is held up."""
+
+    def __init__(self, redis: Any, local: Wrong) -> None:
+        self._redis, self._local = redis, local
+
+    async def time(self) -> Any:
+        answer = await self._redis.time()
+        self._local.passes(4.0)
+        return answer
+
+
+async def server_ms(redis: Any) -> int:
+    seconds, micros = await redis.time()
+    return int(seconds) * 1_000 + int(micros) // 1_000
+
+
 async def test_the_servers_clock(redis: Any) -> None:
-    """Times are on the server's clock however wrong the machine's is, and are measured anew every ten minutes."""
-
-    class Wrong:
-        now, mono = 5_000, 0.0
-
-        def now_ms(self) -> int:
-            return self.now
-
-        def monotonic_s(self) -> float:
-            return self.mono
-
+    """Times are on the server's clock however wrong the machine's is, and stay so when the machine's is put right."""
     local = Wrong()
     clock = ServerClock(local)
     await clock.sync(redis)
-    seconds, _ = await redis.time()
-    assert abs(clock.now_ms() - seconds * 1_000) < 5_000
-    local.now = 1_000_000
+    start_ms = await server_ms(redis)
+    assert abs(clock.now_ms() - start_ms) < 5_000
+    local.day_ms = 1_000_000_000
+    assert abs(clock.now_ms() - start_ms) < 5_000
+    local.passes(SYNC_S / 2)
+    assert abs(clock.now_ms() - start_ms - SYNC_S * 500) < 5_000
+
+
+async def test_a_machine_that_was_suspended(redis: Any) -> None:
+    """Where only the time of day went on, as in a machine that slept, the server is asked at once; else after ten minutes."""
+    local = Wrong()
+    clock = ServerClock(local)
     await clock.sync(redis)
-    assert clock.now_ms() - seconds * 1_000 > 900_000
-    local.mono = SYNC_S
+    local.passes(SYNC_S / 2)
     await clock.sync(redis)
-    assert abs(clock.now_ms() - seconds * 1_000) < 60_000
+    ahead_ms = clock.now_ms() - await server_ms(redis)
+    assert ahead_ms > SYNC_S * 500 - 5_000
+    local.day_ms += 3_600_000
+    await clock.sync(redis)
+    assert abs(clock.now_ms() - await server_ms(redis)) < 5_000
+    local.passes(SYNC_S)
+    await clock.sync(redis)
+    assert abs(clock.now_ms() - await server_ms(redis)) < 5_000
 
 
 async def test_a_slow_answer_sets_no_clock(redis: Any) -> None:
     """A server's time that was held up on its way is believed only while there is nothing better, and asked for again soon."""
 
-    class Held:
-        mono, answer_takes_s, looks = 0.0, 4.0, 0
+    def ahead_ms() -> int:
+        return clock.now_ms() - int(local.mono_s * 1_000)
 
-        def now_ms(self) -> int:
-            return int(self.mono * 1_000)
-
-        def monotonic_s(self) -> float:
-            # asked before and after: what lies between is the way there and back
-            self.looks += 1
-            self.mono += self.answer_takes_s if self.looks % 2 == 0 else 0.0
-            return self.mono
-
-    local = Held()
-    clock = ServerClock(local)
+    local = Wrong()
+    clock, slow = ServerClock(local), SlowLine(redis, local)
+    await clock.sync(slow)
+    first = ahead_ms()
+    local.passes(SYNC_AGAIN_S)
     await clock.sync(redis)
-    first = clock.offset_ms
-    local.mono, local.answer_takes_s = local.mono + SYNC_AGAIN_S, 0.0
-    await clock.sync(redis)
-    better = clock.offset_ms
-    assert better != first
-    local.mono, local.answer_takes_s = local.mono + SYNC_S, 4.0
-    await clock.sync(redis)
-    assert clock.offset_ms == better
-    local.mono += SYNC_S
-    await clock.sync(redis)
-    assert clock.offset_ms != better
+    better = ahead_ms()
+    assert abs(better - first) > 1_000
+    for is_believed in (False, True):
+        local.passes(SYNC_S)
+        await clock.sync(slow)
+        assert (abs(ahead_ms() - better) > 1_000) is is_believed
 
 
 @given(

@@ -13,7 +13,7 @@ from groupage.codec import body_of
 from groupage.contract import ReplyError, Status
 from groupage.scripts import Settlement
 from groupage_worker.azure.online import Asked
-from groupage_worker.errors import OutsideZone
+from groupage_worker.errors import FenceLost, OutsideZone
 from groupage_worker.models import RELEASE, Batch, Debt, Move, Settled
 from groupage_worker.replymetrics import Bill
 from groupage_worker.results import error_reply, read_line, reply_of, status_of
@@ -71,6 +71,9 @@ class Answerer:
         ends = await asyncio.gather(*(one(debt) for debt in debts), return_exceptions=True)
         for error in (end for end in ends if end):
             raise error
+        if not await context.batches.holds(batch):
+            # somebody else asks for what is left
+            raise FenceLost(batch.id)
         left = await requeue_all(context, batch, attempts=0, reason="refused")
         log.info(
             "answerer.answered", batch=batch.id, lane=batch.lane, requests=len(owed) - left, of=len(owed)
@@ -84,7 +87,7 @@ class Answerer:
         context = self._context
         number = context.epochs.number
         for custom_id in owed:
-            await context.named.intend(batch.lane, batch.id, custom_id, by=0)
+            await context.named.intend(batch, custom_id, by=0)
         return Move(state=BatchState.ANSWERING, fields={"epoch": number}, reason="earlier_epoch")
 
     async def _answer(self, batch: Batch, debt: Debt) -> None:
@@ -93,11 +96,11 @@ class Answerer:
         if value is None:
             return
         deployment = context.deployment(batch)
-        while (asks := await context.named.intend(batch.lane, batch.id, debt.custom_id)) <= ASKS_MAX:
+        while (asks := await context.named.intend(batch, debt.custom_id)) <= ASKS_MAX:
             if asks < 0:
                 return
             if context.epochs.is_frozen:
-                await context.named.intend(batch.lane, batch.id, debt.custom_id, by=-1)
+                await context.named.intend(batch, debt.custom_id, by=-1)
                 return
             asked = await context.client(batch).online.ask(
                 model=deployment.model,
@@ -110,7 +113,7 @@ class Answerer:
                 await self._settle(batch, debt, asked)
                 return
             if asked.outcome == "refused":
-                await context.named.intend(batch.lane, batch.id, debt.custom_id, by=-1)
+                await context.named.intend(batch, debt.custom_id, by=-1)
                 await self._pause(batch, asked)
                 return
         error = ReplyError(code="unclear", message=f"asked online {ASKS_MAX} times without a clear answer")

@@ -39,7 +39,7 @@ class Expirer:
         for slot in await wheel.filled_slots(lane, cursor + 1, last):
             expired += await self._work_off(lane, slot, number)
         if last > cursor and self._context.epochs.number == number:
-            await wheel.move_cursor(lane, last, seen=cursor)
+            await wheel.turn(lane, last, seen=cursor)
         if expired:
             log.info("expirer.expired", lane=lane, requests=expired)
         return expired
@@ -48,7 +48,6 @@ class Expirer:
         context, expired = self._context, 0
         while page := await context.wheel.page_of(lane, slot, page=PAGE):
             headers = await context.requests.headers(lane, page)
-            now = context.clock.now_ms()
             settlements = [
                 Settlement.of(
                     custom_id=name.decode(),
@@ -66,8 +65,9 @@ class Expirer:
                     ),
                 )
                 for name, header in zip(page, headers, strict=True)
-                # an id may have been used again since, with a later deadline
-                if header and header.deadline_at_ms <= now
+                # an id may have been used again since, with a later deadline; the clock is not asked a second time,
+                # for whatever it says now, nobody looks at this slot again
+                if header and header.deadline_at_ms < (slot + 1) * DUE_SLOT_MS
             ]
             known = context.settings.lanes.get(lane)
             ttl_s = known.reply_ttl_s if known else UNKNOWN_LANE_TTL_S

@@ -112,7 +112,7 @@ class Lookout:
         turn = int(now_ms / 1000 // self._context.settings.track.poll_s)
         if (zlib.crc32(batch.id.encode()) + turn) % LOOKS:
             return False
-        return not await self._context.requests.any_open(batch.lane, batch.id)
+        return await self._context.requests.nobody_waits(batch.lane, batch.id)
 
     async def _keep(self, looks: list[Look]) -> list[tuple[str, int]]:
         """Write what was seen; progress anywhere in a deployment is its sign of life."""

@@ -30,7 +30,7 @@ class Quarantine:
             return Move(state=BatchState.REQUEUEING, fields={"wish": ""}, reason="asked")
         if batch.wish == DROP:
             await self._drop(batch)
-        if await self._context.requests.any_open(batch.lane, batch.id):
+        elif not await self._context.requests.nobody_waits(batch.lane, batch.id):
             log.warning("quarantine.waiting", batch=batch.id, code=batch.last_error)
             return Move(state=BatchState.QUARANTINED, after_s=LOOK_EVERY_S)
         return Move(

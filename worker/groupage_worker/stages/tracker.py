@@ -121,8 +121,10 @@ class Tracker:
         if patience.is_stuck(context.settings.track, batch, status, now_ms=now):
             return f"stuck_{status or 'unknown'}"
         is_time = patience.may_be_forgotten(batch, now_ms=now)
-        if is_time and not await context.requests.any_open(batch.lane, batch.id):
-            return "nobody_waits"
+        if is_time and await context.requests.nobody_waits(batch.lane, batch.id):
+            # a data server that fell back knows of nobody either; what it lost is still to be taken back
+            await context.epochs.beat()
+            return "" if context.epochs.is_frozen else "nobody_waits"
         return ""
 
     async def _missed(self, batch: Batch) -> Move:

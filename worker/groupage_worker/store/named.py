@@ -4,8 +4,13 @@ from collections.abc import Sequence
 
 from groupage import keys
 from groupage.scripts import load_script
+from groupage_worker.errors import FenceLost
+from groupage_worker.models import Batch
 from groupage_worker.store.client import RedisClient
 from groupage_worker.store.requests import MANIFEST_TTL_MS
+
+OTHERS_ASK = -2
+"""What `intend.lua` returns to a step that is over."""
 
 
 class NamedRequests:
@@ -27,19 +32,25 @@ class NamedRequests:
             args += (producer, request)
         return int(await self._claim(self._redis, [keys.load(lane), keys.manifest(lane, batch)], args))
 
-    async def intend(self, lane: str, batch: str, custom_id: bytes, *, by: int = 1) -> int:
+    async def intend(self, batch: Batch, custom_id: bytes, *, by: int = 1) -> int:
         """Note that a request is about to be asked online.
 
         Args:
-            lane: Where the request is.
-            batch: Which asks for it.
+            batch: Which asks for it, as its step began.
             custom_id: Which.
             by: 1; -1: it was not asked after all; 0: the notes may be lost, so it counts as asked once before.
 
         Returns:
             The notes so far; -1 if the batch does not owe this request any more.
+
+        Raises:
+            FenceLost: If a newer step of the batch asks.
         """
-        return int(await self._intend(self._redis, [keys.manifest(lane, batch)], [custom_id, by]))
+        manifest = keys.manifest(batch.lane, batch.id)
+        notes = int(await self._intend(self._redis, [manifest], [custom_id, by, batch.fence]))
+        if notes == OTHERS_ASK:
+            raise FenceLost(batch.id)
+        return notes
 
     async def predict(self, lane: str, **misses: int) -> None:
         """Keep how many requests will most likely be late: `waiting`, `flying`."""

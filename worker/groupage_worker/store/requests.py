@@ -132,14 +132,16 @@ class RequestStore:
         """Let a manifest go that owes nothing any more; its seal stays for a day, for claims that come late."""
         await self._redis.pexpire(keys.manifest(lane, batch), TOMBSTONE_TTL_MS)
 
-    async def any_open(self, lane: str, batch: str) -> bool:
-        """Whether anybody still waits for something that a batch owes."""
+    async def nobody_waits(self, lane: str, batch: str) -> bool:
+        """Whether a batch owes nothing that anybody waits for; False where its manifest is lost, which says nothing."""
+        if not await self._redis.exists(keys.manifest(lane, batch)):
+            return False
         owed = await self.owed(lane, batch)
         for start in range(0, len(owed), LOOK_PAGE):
             page = owed[start : start + LOOK_PAGE]
             if any(value is not None for value in await self._heads(lane, batch, page)):
-                return True
-        return False
+                return False
+        return True
 
     async def _heads(self, lane: str, batch: str, custom_ids: Sequence[bytes]) -> list[bytes | None]:
         """Headers of what a batch owes; None for whatever was settled or accepted anew meanwhile."""

@@ -17,22 +17,27 @@ class DeadlineWheel:
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._note = load_script("groupage_worker", "note")
-        self._swap = load_script("groupage_worker", "swap")
+        self._turn = load_script("groupage_worker", "turn")
         self._filled = load_script("groupage_worker", "filled")
 
     async def cursor(self, lane: str) -> int:
         """The last slot of the deadline wheel that was worked off; 0 before the first."""
         return int(await self._redis.hget(keys.load(lane), "due_cursor") or 0)
 
-    async def move_cursor(self, lane: str, slot: int, *, seen: int) -> None:
+    async def turn(self, lane: str, slot: int, *, seen: int) -> None:
         """Remember that every slot up to this one is worked off; later submits go behind it.
 
         Args:
             lane: Whose wheel.
-            slot: The last one that is empty now.
+            slot: The last one that was empty when it was looked at. The wheel stops before one that was filled since.
             seen: Where the cursor stood; if it is elsewhere now, somebody turned the wheel back, and it stays there.
         """
-        await self._swap(self._redis, [keys.load(lane)], ["due_cursor", seen, slot])
+        at, begin = seen, keys.due_slot(lane, 0).removesuffix("0")
+        while at < slot:
+            end = min(at + LOOKED_AT, slot)
+            at = int(await self._turn(self._redis, [keys.load(lane)], [at, end, begin]))
+            if at != end:
+                return
 
     async def rewind(self, lane: str, slot: int) -> None:
         """Look at every slot behind this one again: what was taken off may be back."""
