@@ -19,6 +19,7 @@ NAMES = (
     "transfer",
     "waiters",
     "memory",
+    "shapes",
     "growth",
     "compression",
     "idle",

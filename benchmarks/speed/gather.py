@@ -17,9 +17,8 @@ from benchmarks.speed.raw import RawRedis, pack
 from redis.asyncio import Redis
 
 from groupage import keys
-from groupage.codec import body_of
 from groupage.connect import connect, disconnect
-from groupage_worker.jsonl import line_frame, splice_line
+from groupage_worker.jsonl import line_frame, line_parts
 
 PAGE = 256
 BATCH = "0000000000000000000a"
@@ -87,8 +86,9 @@ async def _raw(meter: Meter, url: str, bodies: Sequence[bytes], folder: Path) ->
                 file.write(
                     b"".join(
                         [
-                            splice_line(frame, producer + b":" + name, body_of(value))
+                            part
                             for name, value in zip(names, values, strict=True)
+                            for part in line_parts(frame, producer + b":" + name, value)
                         ]
                     )
                 )

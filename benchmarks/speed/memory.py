@@ -36,25 +36,34 @@ def run(*, repetitions: int, scale: float) -> Report:
         content = folder / "content.jsonl"
         for _ in range(repetitions):
             for mode in ("build", "upload", "download", "deliver", "fleet"):
-                asyncio.run(rig.empty(server.url))
+                forget(server.url)
                 names = fill(server.url, bodies, batch=BATCH if mode in ("build", "deliver") else None)
                 content.write_bytes(b"".join(workload.output_lines(custom_ids(names))))
                 with service_of(content) as url:
-                    command = [
-                        sys.executable,
-                        "-m",
-                        "benchmarks.speed.memory",
-                        mode,
-                        server.url,
-                        url,
-                        content,
-                    ]
-                    done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, check=True)
-                found.setdefault(mode, []).append(json.loads(done.stdout)["mb"])
+                    found.setdefault(mode, []).append(peak_mb(mode, server.url, url, content))
     words = {"fleet": f"{FLEET} batches gathered and spooled, 4 at once"}
     for mode, values in found.items():
         report.figures.append(Figure(words.get(mode, mode), values, unit="MB", at_most=PEAK_MB_MAX))
     return report
+
+
+def forget(redis_url: str) -> None:
+    """Empty the server."""
+    asyncio.run(rig.empty(redis_url))
+
+
+def peak_mb(mode: str, redis_url: str, url: str, content: Path) -> float:
+    """Peak over idle of one piece of work, in a process of its own.
+
+    Args:
+        mode: `build`, `upload`, `download`, `deliver` or `fleet`.
+        redis_url: Where the requests are.
+        url: Of a service whose files are all `content`.
+        content: What is uploaded, downloaded or delivered.
+    """
+    command = [sys.executable, "-m", "benchmarks.speed.memory", mode, redis_url, url, content]
+    done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, check=True)
+    return float(json.loads(done.stdout)["mb"])
 
 
 async def _child(mode: str, redis_url: str, url: str, content: Path) -> float:

@@ -106,12 +106,13 @@ def output_lines(custom_ids: list[str], *, size: int = OUTPUT_BODY_BYTES, seed: 
     """Lines of an output file for these requests, in another order."""
     chooser = random.Random(seed)
     texts = [prose(chooser, size) for _ in range(min(len(custom_ids), 512))]
-    lines = [_output_line(name, text) for name, text in zip(custom_ids, itertools.cycle(texts), strict=False)]
+    lines = [output_line(name, text) for name, text in zip(custom_ids, itertools.cycle(texts), strict=False)]
     chooser.shuffle(lines)
     return lines
 
 
-def _output_line(custom_id: str, text: str) -> bytes:
+def output_line(custom_id: str, text: str) -> bytes:
+    """One line of an output file."""
     line = {
         "custom_id": custom_id,
         "response": {

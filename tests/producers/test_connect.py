@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from groupage import InvalidRequest, Producer, testing
 from groupage.clock import SYNC_AGAIN_S, SYNC_S, ServerClock
-from groupage.connect import LARGE_BYTES, NotConnectedError, connect, disconnect, redact
+from groupage.connect import LARGE_BYTES, WRITE_BYTES, NotConnectedError, connect, disconnect, redact
 from tests.producers.conftest import BODY, LANE, NAME, EmbeddedRedis, free_port
 
 BAD_URLS = [
@@ -255,3 +255,16 @@ def test_large_commands_are_packed_as_others(words: list[Any], body: bytes) -> N
     for name in ("SET", "MEMORY USAGE"):
         slow = b"".join(AbstractConnection.pack_command(connection, name, *words, body))
         assert b"".join(connection.pack_command(name, *words, body)) == slow
+
+
+async def test_a_huge_command_arrives_whole(redis: Any) -> None:
+    """What is handed to the socket in pieces is one command to the server, alone and in a pipeline."""
+    huge = b"".join(b"%08d" % n for n in range(3 * WRITE_BYTES // 8))
+    await redis.set("huge", huge)
+    assert await redis.get("huge") == huge
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.set("first", b"1")
+        pipe.set("huge", huge[::-1])
+        pipe.get("first")
+        assert (await pipe.execute())[2] == b"1"
+    assert await redis.get("huge") == huge[::-1]

@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groupage_worker.jsonl import LineSplitter, line_frame, line_overhead, splice_line
+from groupage_worker.jsonl import LineSplitter, line_frame, line_overhead, line_parts
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -31,7 +31,7 @@ def test_spliced_lines_are_json(body: dict[str, object], model: str) -> None:
         return  # lone surrogates are refused at the door
     frame = line_frame(url="/chat/completions", model=model)
 
-    line = splice_line(frame, b"shop:1", canonical)
+    line = b"".join(line_parts(frame, b"shop:1", b"header\n" + canonical))
 
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")

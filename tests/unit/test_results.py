@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groupage.contract import Usage, WireReply
-from groupage_worker.results import Fate, LineError, Origin, read_line, reply_of
+from groupage_worker.results import LARGE_BYTES, Fate, LineError, Origin, read_line, reply_of
 
 ORIGIN = Origin(
     batch="b1",
@@ -157,6 +157,15 @@ def test_replies_carry_the_body_untouched_and_the_cost() -> None:
     assert reply.usage == Usage(input_tokens=1000, output_tokens=250)
     assert reply.cost_usd == pytest.approx(0.002)
     assert reply.online_cost_usd == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize("size", [0, LARGE_BYTES, 3 * LARGE_BYTES])
+def test_a_large_body_makes_the_same_reply(size: int) -> None:
+    """A body that is joined to its reply instead of encoded with it leaves one JSON object, all members in it."""
+    raw = line(answer(200, {"usage": {"prompt_tokens": 7}, "text": "x" * size}))
+    reply = msgspec.json.decode(reply_of(read_line(raw), ORIGIN), type=WireReply)
+    assert msgspec.json.decode(reply.body) == {"usage": {"prompt_tokens": 7}, "text": "x" * size}
+    assert (reply.status_code, reply.batch) == (200, ORIGIN.batch)
 
 
 def test_failures_keep_the_services_own_error() -> None:

@@ -25,15 +25,16 @@ def line_frame(*, url: str, model: str) -> tuple[bytes, bytes]:
     return b'{"custom_id":"', tail
 
 
-def splice_line(frame: tuple[bytes, bytes], custom_id: bytes, body: bytes) -> bytes:
-    r"""One input line with its newline.
+def line_parts(frame: tuple[bytes, bytes], custom_id: bytes, value: bytes) -> tuple[bytes | memoryview, ...]:
+    r"""One input line with its newline, in parts to be joined or written: a body of megabytes is not copied.
 
     Args:
         frame: Of `line_frame`.
         custom_id: ASCII without characters that JSON escapes (the contract's patterns see to that).
-        body: A JSON object with at least one member, compact, without `model`.
+        value: A request value, whose body behind the first newline is a JSON object with at least one member,
+            compact, without `model`.
     """
-    return b"".join((frame[0], custom_id, frame[1], memoryview(body)[1:], b"}\n"))
+    return frame[0], custom_id, frame[1], memoryview(value)[value.index(b"\n") + 2 :], b"}\n"
 
 
 def custom_id_of(line: bytes) -> bytes | None:
@@ -48,7 +49,7 @@ def unsplice_line(line: bytes, *, model: str) -> tuple[bytes, bytes] | None:
 
     Args:
         line: With or without its newline.
-        model: Deployment name that `splice_line` wrote.
+        model: Deployment name that `line_parts` made.
     """
     name, head = custom_id_of(line), b',"body":{"model":' + msgspec.json.encode(model) + b","
     # cut at our own frame: the body may be what the service could not read

@@ -20,6 +20,13 @@ RETRIED_STATUS = frozenset({0, 408, 409, 429})
 """Line statuses that pass: none at all (F30), timeouts, conflicts, rate limits; 5xx beside them (F31)."""
 
 _OK = 200
+_BRACE = ord("{")
+
+LARGE_BYTES = 100_000
+"""A body as long as this is joined to its reply, not encoded with it."""
+
+_PLACE = b"0"
+"""Stands for the body, the last member of a reply, while the rest is encoded."""
 
 CREDENTIAL_STATUS = frozenset({401, 403})
 """Our credentials are to blame, never the request; it goes again and no attempt is used up."""
@@ -77,7 +84,7 @@ class Row(msgspec.Struct, kw_only=True, gc=False):
     status_code: int | None
     usage: Usage | None
     error: ReplyError | None
-    body: bytes | None
+    body: bytes | msgspec.Raw | None
 
 
 def read_line(line: bytes) -> Row:
@@ -121,8 +128,9 @@ def _answered(custom_id: str, response: _Response | None) -> Row | None:
     """The row of a line of status 200 whose body is an object without an error; None if it is not so plain."""
     if response is None or response.status_code != _OK:
         return None
-    body = bytes(response.body)
-    if not body.startswith(b"{") or len(body) <= len(b"{}"):
+    # a view of the line: a body of megabytes is not copied
+    body = response.body
+    if len(body) <= len(b"{}") or memoryview(body)[0] != _BRACE:
         return None
     try:
         peek = _body.decode(body)
@@ -243,7 +251,9 @@ _encode = msgspec.json.Encoder().encode
 def reply_of(row: Row, origin: Origin) -> bytes:
     """The JSON of the reply that this line makes."""
     cost = origin.cost_usd(row.usage)
-    return _encode(
+    body = row.body or b"null"
+    is_large = len(body) >= LARGE_BYTES
+    reply = _encode(
         WireReply(
             status_code=row.status_code,
             usage=row.usage,
@@ -256,9 +266,11 @@ def reply_of(row: Row, origin: Origin) -> bytes:
             submitted_at_ms=origin.submitted_at_ms or None,
             finished_at_ms=origin.finished_at_ms or None,
             batch_attempt=origin.attempt,
-            body=msgspec.Raw(row.body or b"null"),
+            body=msgspec.Raw(_PLACE if is_large else body),
         ),
     )
+    # the encoder's buffer would be half as large again as what is in it
+    return b"".join((reply[: -len(_PLACE) - 1], body, b"}")) if is_large else reply
 
 
 def error_reply(error: ReplyError, origin: Origin | None = None) -> bytes:

@@ -8,13 +8,12 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from groupage.codec import body_of
 from groupage_worker.errors import OutsideZone, SpoolFull
-from groupage_worker.jsonl import line_frame, splice_line
+from groupage_worker.jsonl import line_frame, line_parts
 from groupage_worker.models import Batch, Debt
 from groupage_worker.stages.context import Context
 from groupage_worker.zones import may_process
@@ -77,24 +76,25 @@ class _Writer:
             # the file must not be closed under the thread; what failed first is what is told
             await asyncio.wait([self._last])
 
-    async def put(self, piece: bytes) -> None:
-        """Write a piece, once the one before it is written.
+    async def put(self, parts: Sequence[bytes | memoryview]) -> None:
+        """Write a piece in its parts, once the one before it is written.
 
         Raises:
             OSError: If that one could not be written.
         """
         await self._settle()
-        self._last = asyncio.create_task(asyncio.to_thread(self._write, piece))
+        self._last = asyncio.create_task(asyncio.to_thread(self._write, parts))
 
     async def _settle(self) -> None:
         last, self._last = self._last, None
         if last is not None:
             await last
 
-    def _write(self, piece: bytes) -> None:
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+    def _write(self, parts: Sequence[bytes | memoryview]) -> None:
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[self._file.write(rest) :]
 
 
 @contextlib.asynccontextmanager
@@ -123,13 +123,14 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
                 async with _Writer(file) as writer:
                     async for page in _pages(context, batch):
                         values = await context.requests.payloads(batch.lane, page)
-                        present = [
-                            splice_line(frame, debt.custom_id, body_of(value))
-                            for debt, value in zip(page, values, strict=True)
-                            if value is not None
-                        ]
-                        lines += len(present)
-                        await writer.put(b"".join(present))
+                        parts: list[bytes | memoryview] = []
+                        for debt, value in zip(page, values, strict=True):
+                            if value is not None:
+                                parts += line_parts(frame, debt.custom_id, value)
+                                lines += 1
+                        # one write for many lines; what is large is written as it came
+                        is_large = sum(debt.line_bytes for debt in page) > PAGE_BYTES
+                        await writer.put(parts if is_large else [b"".join(parts)])
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise SpoolFull(f"no room for an input file in {path.parent}", code="spool_full") from error
