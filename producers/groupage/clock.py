@@ -93,9 +93,11 @@ class ServerClock:
         seconds, micros = await redis.time()
         now_s = self._local.monotonic_s()
         trip_s = now_s - asked_at_s
-        if has_jumped or trip_s <= max(TRIP_S_MAX, self._trip_s) or now_s >= self._old_at_s:
-            middle_ms = int((asked_at_s + now_s) * 500)
-            self._zero_ms = seconds * 1_000 + micros // 1_000 - middle_ms
+        zero_ms = seconds * 1_000 + micros // 1_000 - int((asked_at_s + now_s) * 500)
+        is_off = self._zero_ms is None or abs(zero_ms - self._zero_ms) > trip_s * 1_000
+        is_good = trip_s <= max(TRIP_S_MAX, self._trip_s) or now_s >= self._old_at_s
+        if is_good or (has_jumped and is_off):
+            self._zero_ms = zero_ms
             self._trip_s = trip_s
             self._old_at_s = now_s + 2 * self._sync_s
         self._day_ms = day_ms

@@ -43,7 +43,7 @@ LARGE_BYTES: Final = 512
 """A command whose last argument is as long as this is packed without copying its arguments."""
 
 WRITE_BYTES: Final = 4_000_000
-"""A longer command is handed to the socket in pieces of at most so much."""
+"""A command with a longer argument is handed to the socket in pieces of at most so much."""
 
 HEALTH_CHECK_S: Final = 30
 """A connection that was idle longer is tried with PING first; whole seconds, as redis-py wants."""
@@ -95,7 +95,7 @@ class _PackedInC(AbstractConnection):
         """Write a command, a huge one bit by bit: asyncio would join its pieces, and copy what is not sent at once."""
         writer: Any = self._writer  # redis-py: none before it is connected
         pieces = list(command)
-        if sum(map(len, pieces)) > WRITE_BYTES:
+        if max(map(len, pieces), default=0) > WRITE_BYTES:
             for piece in pieces:
                 for start in range(0, len(piece), WRITE_BYTES):
                     writer.write(memoryview(piece)[start : start + WRITE_BYTES])

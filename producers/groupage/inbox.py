@@ -266,14 +266,16 @@ class Inbox:
 
     async def _check(self, lane: str, ids: list[str], *, is_sweep: bool) -> None:
         foreign = [one for one in ids if (lane, one) in self._listen] if self._listen else []
-        async for page in self._lookup.outcomes(lane, ids, foreign=foreign, is_sweep=is_sweep):
-            for key, outcome in page:
-                self._settle(key, outcome)
-        self._listen.difference_update((lane, one) for one in foreign)
-        # whoever stopped waiting meanwhile was forgotten before the answer came
-        for one in ids:
-            if (lane, one) not in self._waits:
-                self._lookup.forget((lane, one))
+        try:
+            async for page in self._lookup.outcomes(lane, ids, foreign=foreign, is_sweep=is_sweep):
+                for key, outcome in page:
+                    self._settle(key, outcome)
+            self._listen.difference_update((lane, one) for one in foreign)
+        finally:
+            # whoever stopped waiting meanwhile was forgotten before the answer came
+            for one in ids:
+                if (lane, one) not in self._waits:
+                    self._lookup.forget((lane, one))
 
     def _settle(self, key: Key, outcome: Reply | Exception) -> None:
         self._held.release(key)

@@ -74,8 +74,8 @@ class LineSplitter:
 
     def __init__(self, *, line_bytes_max: int = LINE_BYTES_MAX) -> None:
         self._limit = line_bytes_max
-        self._parts: list[bytes] = []
-        self._held = 0
+        # one growing piece of memory: thousands of small ones, freed, leave holes that the system does not get back
+        self._held = bytearray()
         self._is_dropping = False
         self.dropped = 0
 
@@ -101,17 +101,14 @@ class LineSplitter:
     def _hold(self, part: bytes) -> None:
         if self._is_dropping or not part:
             return
-        self._parts.append(part)
-        self._held += len(part)
-        if self._held > self._limit:
-            self._parts.clear()
+        self._held += part
+        if len(self._held) > self._limit:
+            self._held = bytearray()
             self._is_dropping = True
             self.dropped += 1
 
     def _release(self) -> Iterator[bytes]:
-        line = b"".join(self._parts) if len(self._parts) > 1 else (self._parts[0] if self._parts else b"")
-        self._parts.clear()
-        self._held = 0
+        line, self._held = bytes(self._held), bytearray()
         self._is_dropping = False
         if line.strip():
             yield line
