@@ -36,7 +36,7 @@ def run(*, repetitions: int, scale: float) -> Report:
         content = folder / "content.jsonl"
         for _ in range(repetitions):
             for mode in ("build", "upload", "download", "deliver", "fleet"):
-                forget(server.url)
+                asyncio.run(rig.empty(server.url))
                 names = fill(server.url, bodies, batch=BATCH if mode in ("build", "deliver") else None)
                 content.write_bytes(b"".join(workload.output_lines(custom_ids(names))))
                 with service_of(content) as url:
@@ -45,11 +45,6 @@ def run(*, repetitions: int, scale: float) -> Report:
     for mode, values in found.items():
         report.figures.append(Figure(words.get(mode, mode), values, unit="MB", at_most=PEAK_MB_MAX))
     return report
-
-
-def forget(redis_url: str) -> None:
-    """Empty the server."""
-    asyncio.run(rig.empty(redis_url))
 
 
 def peak_mb(mode: str, redis_url: str, url: str, content: Path) -> float:

@@ -1,5 +1,6 @@
 """`shapes`: peak memory over idle for files that are as large as others, but made of odd lines."""
 
+import asyncio
 import dataclasses
 from collections.abc import Callable
 from random import Random
@@ -64,7 +65,7 @@ def run(*, repetitions: int, scale: float) -> Report:
             found: dict[str, list[float]] = {mode: [] for mode in shape.modes}
             for _ in range(repetitions):
                 for mode, values in found.items():
-                    memory.forget(server.url)
+                    asyncio.run(rig.empty(server.url))
                     ids = custom_ids(fill(server.url, bodies, batch=memory.BATCH))
                     first = workload.output_line(
                         ids[0], workload.prose(Random(3), shape.first_reply_bytes or shape.reply_bytes)

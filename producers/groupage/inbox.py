@@ -272,8 +272,8 @@ class Inbox:
                     self._settle(key, outcome)
             self._listen.difference_update((lane, one) for one in foreign)
         finally:
-            # whoever stopped waiting meanwhile was forgotten before the answer came
-            for one in ids:
+            # whoever stopped waiting meanwhile was forgotten before this could note anything of them
+            for one in ids if foreign or self._lookup.is_unsure else ():
                 if (lane, one) not in self._waits:
                     self._lookup.forget((lane, one))
 

@@ -128,9 +128,8 @@ async def spooled(context: Context, batch: Batch) -> AsyncIterator[SpoolFile]:
                             if value is not None:
                                 parts += line_parts(frame, debt.custom_id, value)
                                 lines += 1
-                        # one write for many lines; what is large is written as it came
-                        is_large = sum(debt.line_bytes for debt in page) > PAGE_BYTES
-                        await writer.put(parts if is_large else [b"".join(parts)])
+                        # one write for many lines; what has a page of its own may be large, and is written as it came
+                        await writer.put([b"".join(parts)] if len(page) > 1 else parts)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise SpoolFull(f"no room for an input file in {path.parent}", code="spool_full") from error
