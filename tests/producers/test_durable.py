@@ -47,7 +47,14 @@ async def admin(server: Any) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def durable(server: Any, admin: Any) -> AsyncIterator[Producer]:
-    """A producer that asks for `fsync`, and does not wait long for it."""
+    """A producer that asks for `fsync`, and waits as long for it as users do: a busy disk takes its time."""
+    async with Producer(server.url, name=NAME, lane=LANE, durability="fsync") as one:
+        yield one
+
+
+@pytest.fixture
+async def hasty(server: Any, admin: Any) -> AsyncIterator[Producer]:
+    """A producer that asks for `fsync` and soon gives up, for tests in which it does not come."""
     async with Producer(
         server.url, name=NAME, lane=LANE, durability="fsync", durability_timeout_s=0.5
     ) as one:
@@ -74,14 +81,14 @@ def test_bad_levels(word: Any) -> None:
     assert refused.value.field == "durability"
 
 
-async def test_an_fsync_that_does_not_come(durable: Producer, admin: Any) -> None:
+async def test_an_fsync_that_does_not_come(hasty: Producer, durable: Producer, admin: Any) -> None:
     """A request that is accepted but not on disk in time is Uncertain; asked again, it waits for the disk again."""
     await admin.config_set("appendfsync", "no")
     for _ in range(2):
         with pytest.raises(Uncertain, match="not at the level `fsync`") as unclear:
-            await durable.submit(BODY, id="r1")
+            await hasty.submit(BODY, id="r1")
         assert unclear.value.id == "r1"
-    assert (await durable.status("r1")).id == "r1"
+    assert (await hasty.status("r1")).id == "r1"
     await admin.config_set("appendfsync", "everysec")
     ticket = await durable.submit(BODY, id="r1")
     assert (ticket.is_new, ticket.durability) == (False, Durability.FSYNC)
@@ -108,7 +115,9 @@ async def test_one_barrier_for_many(durable: Producer, admin: Any, body: Any) ->
     assert await calls(admin, "waitaof") - before <= 6
 
 
-async def test_a_group_is_answered_one_by_one(durable: Producer, admin: Any, body: Any) -> None:
+async def test_a_group_is_answered_one_by_one(
+    hasty: Producer, durable: Producer, admin: Any, body: Any
+) -> None:
     """What is refused in a group does not take the others with it, and needs no barrier to be refused."""
     await durable.submit(BODY, id="taken")
     await admin.hset(keys.load(LANE), "max_open_requests", 301)
@@ -121,19 +130,19 @@ async def test_a_group_is_answered_one_by_one(durable: Producer, admin: Any, bod
     assert len(refused.value.tickets) == 300
     await admin.config_set("appendfsync", "no")
     with pytest.raises(SubmitErrors) as refused:
-        await durable.submit_many(
+        await hasty.submit_many(
             [Request(body=body(), id="taken"), Request(body=body()), Request(body=BODY, id="taken")]
         )
     assert [type(error) for error in refused.value.errors.values()] == [IdConflict, Overloaded, Uncertain]
 
 
-async def test_memory_does_not_wait_for_the_disk(durable: Producer, admin: Any, body: Any) -> None:
+async def test_memory_does_not_wait_for_the_disk(hasty: Producer, admin: Any, body: Any) -> None:
     """A submit at `memory` passes one that waits for its level."""
     await admin.config_set("appendfsync", "no")
-    slow = asyncio.create_task(durable.submit(body()))
+    slow = asyncio.create_task(hasty.submit(body()))
     while not await blocked(admin):
         await asyncio.sleep(0)
-    await durable.submit(body(), durability="memory")
+    await hasty.submit(body(), durability="memory")
     assert not slow.done()
     with pytest.raises(Uncertain):
         await slow
@@ -199,11 +208,13 @@ async def blocked(admin: Any) -> str | None:
 
 async def test_replicated(server: Any, admin: Any, body: Any) -> None:
     """`replicated` is reached with a replica's word alone: not without one, nor while it stands still."""
-    async with Producer(
-        server.url, name=NAME, lane=LANE, durability="replicated", durability_timeout_s=0.5
-    ) as producer:
+    options: dict[str, Any] = {"name": NAME, "lane": LANE, "durability": "replicated"}
+    async with (
+        Producer(server.url, **options) as producer,
+        Producer(server.url, **options, durability_timeout_s=0.5) as hasty,
+    ):
         with pytest.raises(Uncertain, match="replicated"):
-            await producer.submit(BODY, id="r1")
+            await hasty.submit(BODY, id="r1")
         with EmbeddedRedis(port=0) as replica:
             follower = connect(replica.url)
             await follower.execute_command("REPLICAOF", "127.0.0.1", server.url.rpartition(":")[2])
@@ -216,7 +227,7 @@ async def test_replicated(server: Any, admin: Any, body: Any) -> None:
             os.kill(replica.pid, signal.SIGSTOP)
             try:
                 with pytest.raises(Uncertain):
-                    await producer.submit(body(), id="r3")
+                    await hasty.submit(body(), id="r3")
             finally:
                 os.kill(replica.pid, signal.SIGCONT)
             await disconnect(follower)
