@@ -7,11 +7,12 @@ import pytest
 from redis.asyncio import Redis
 from tests.integration.test_time_travel import assert_answered_once, photograph, reach, recover, travel_to
 from tests.support.clock import ManualClock
-from tests.support.fleet import Fleet, emulator_config, running_fleet
+from tests.support.fleet import Fleet, assert_settled_once, emulator_config, running_fleet
 
 from groupage.contract import Status
 from groupage_emulator import Rule, Span, Timing, journal
-from groupage_worker.models import Move
+from groupage_worker.models import Batch, Move
+from groupage_worker.rounds import RECOVER
 from groupage_worker.states import BatchState
 
 
@@ -121,3 +122,28 @@ async def test_what_left_a_batch_for_its_child_is_not_paid_again(
         replies = await fleet.replies()
         assert (replies[broken].status, replies[innocent].status) == (Status.FAILED, Status.SUCCEEDED)
         assert fleet.emulator.journal.summary().billed_twice() == {}
+
+
+async def test_a_child_that_is_forgotten_in_the_middle_of_a_split(
+    redis: "Redis[bytes]", clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis forgets a child's record before its share is moved: the parent waits for the record, nobody is left behind."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        fleet.emulator.faults.add(Rule(kind="fail", code="invalid_json_line", message="x", times=1))
+        ids = await fleet.submit(4)
+        split = fleet.batches.split
+
+        async def split_and_forget(parent: Batch, child: Batch, *, tokens: int) -> bool:
+            monkeypatch.setattr(fleet.batches, "split", split)
+            past = await photograph(fleet.redis)
+            done = await split(parent, child, tokens=tokens)
+            await fleet.epochs.beat()
+            await travel_to(fleet.redis, past)
+            await fleet.pipeline.beat()
+            # all of a recovery happens before this step goes on, which holds the fence in the older history too
+            await fleet.pipeline.run(RECOVER, heavy=True)
+            assert not fleet.epochs.is_frozen
+            return done
+
+        monkeypatch.setattr(fleet.batches, "split", split_and_forget)
+        await assert_settled_once(fleet, ids)

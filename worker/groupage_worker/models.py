@@ -195,6 +195,7 @@ class Move:
         reservation: `KEEP`, `RELEASE`, or the tokens that are really needed (it only shrinks).
         next_attempt: Whether a new attempt begins; the reservation moves to it.
         reason: Short word for logs and metrics.
+        child: Id of the batch that this step made, whose record must be there still; empty for none.
     """
 
     state: BatchState
@@ -203,6 +204,7 @@ class Move:
     reservation: str | int = KEEP
     next_attempt: bool = False
     reason: str = ""
+    child: str = ""
 
     @property
     def is_heavy(self) -> bool:

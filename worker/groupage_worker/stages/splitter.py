@@ -57,15 +57,16 @@ class Splitter:
             # a code of the service must not look as if it had come twice, but what ended workers will again
             last_error=CODE if batch.last_error == CODE else "",
         )
-        tokens = await self._context.requests.owed_tokens(batch.lane, batch.id, leaving)
-        await self._context.batches.split(batch, child, tokens=tokens)
-        for start in range(0, len(leaving), PAGE):
-            await self._context.requests.split(batch.lane, batch.id, child.id, leaving[start : start + PAGE])
+        tokens = await self._part(batch, child, leaving)
         log.info("splitter.split", batch=batch.id, child=child.id, requests=len(leaving), of=len(owed))
         left = len(owed) - len(leaving)
         if not left:
             return Move(
-                state=BatchState.CLEANING, reservation=RELEASE, fields={"outcome": "split"}, reason="split"
+                state=BatchState.CLEANING,
+                reservation=RELEASE,
+                fields={"outcome": "split"},
+                reason="split",
+                child=child.id,
             )
         fields: dict[str, str | int] = {
             "input_file_id": "",
@@ -75,7 +76,19 @@ class Splitter:
         }
         fields |= {"bad_lines": "", "suspects": "", "cut": "", "lines": left}
         fields["tokens"] = max(0, batch.tokens - tokens)
-        return Move(state=BatchState.SEALED, next_attempt=True, fields=fields, reason="split")
+        return Move(state=BatchState.SEALED, next_attempt=True, fields=fields, reason="split", child=child.id)
+
+    async def _part(self, batch: Batch, child: Batch, leaving: list[bytes]) -> int:
+        """Write the child's record and move its requests to it; returns their tokens."""
+        requests = self._context.requests
+        tokens = await requests.owed_tokens(batch.lane, batch.id, leaving)
+        # had the record been forgotten after the first of them moved, these would come without their reservation
+        moved = await requests.owed(batch.lane, child.id)
+        tokens += await requests.owed_tokens(batch.lane, child.id, moved)
+        await self._context.batches.split(batch, child, tokens=tokens)
+        for start in range(0, len(leaving), PAGE):
+            await requests.split(batch.lane, batch.id, child.id, leaving[start : start + PAGE])
+        return tokens
 
     def _alone(self, batch: Batch) -> Move:
         """A file of its own for the one request that is left."""

@@ -147,7 +147,7 @@ class BatchStore:
         """Write where a batch goes next; returns it as it is then.
 
         Raises:
-            FenceLost: If another worker began a newer step.
+            FenceLost: If another worker began a newer step, or the record of the child is gone.
             ValueError: If the move is not legal (`states.LEGAL`): a programming error.
         """
         if move.state not in LEGAL[batch.state]:
@@ -169,6 +169,7 @@ class BatchStore:
             [
                 *(keys.batch(batch.id), keys.DUE_LIGHT, keys.DUE_HEAVY),
                 *(keys.quota(batch.deployment), keys.history(batch.id)),
+                keys.batch(move.child or batch.id),
             ],
             [
                 batch.fence,
