@@ -120,7 +120,7 @@ class Producer:
         """
         with faults.reading():
             await self._clock.sync(self._redis)
-            await self._epoch.open()
+            await self._epoch.open(self.lane)
 
     async def aclose(self) -> None:
         """Send what is queued, end all waits, close the connections. Requests and replies stay."""

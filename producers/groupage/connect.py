@@ -14,7 +14,7 @@ from typing import Any, Final, Never, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio import Redis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
@@ -30,6 +30,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.utils import HIREDIS_AVAILABLE
 
+from groupage.cluster import Cluster
 from groupage.errors import InvalidRequest
 from groupage.login import Rereading, split_login
 
@@ -292,4 +293,5 @@ def _connect_cluster(
     if match["tls"] == "rediss":
         options = {"ssl": True, "ssl_check_hostname": True} | options
     nodes = [ClusterNode(host, port) for host, port in _hosts(url, match["hosts"], 6_379)]
-    return cast("R", RedisCluster(startup_nodes=nodes, **options))
+    # redis-py's protocol wants a pool of every client, and its cluster client has none
+    return cast("R", Cluster(startup_nodes=nodes, **options))  # type: ignore[abstract]

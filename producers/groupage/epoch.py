@@ -1,10 +1,11 @@
-"""The epoch of the data server: whether it still tells the history that this process knows."""
+"""The epochs of the data server: whether it still tells the history that this process knows."""
 
 import asyncio
 import logging
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
 from groupage import faults, keys
 
@@ -13,6 +14,9 @@ NEVER: Final = 2**63
 
 DOUBTED: Final = b"doubted"
 """Number of no history."""
+
+Numbers = dict[str, bytes]
+"""Key of an epoch -> number of its history."""
 
 _log = logging.getLogger("groupage")
 
@@ -29,10 +33,12 @@ NO_WORKER: Final = Now(b"", is_frozen=False, beat=NEVER)
 
 
 class Epoch:
-    """Number of the server's history, as noted at first and as it is now.
+    """Numbers of the server's histories, as noted at first and as they are now.
+
+    A server has one history; of a Redis Cluster each node has one, and lanes lie on nodes. So there one is followed for
+    each lane that this process uses.
 
     Attributes:
-        number: The one that was dealt with last; empty where no worker has ever been, None before the first look.
         turn: Grows whenever another history begins to be dealt with. An answer to what was asked in an earlier turn
             may be of the history before.
         doubts: How often an answer came late.
@@ -41,51 +47,57 @@ class Epoch:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._is_cluster = isinstance(redis, RedisCluster)
+        self._noted: Numbers = {}
         self._is_blind = False
-        self.number: bytes | None = None
         self.turn = 0
         self.doubts = 0
         self.look = asyncio.Event()
 
-    async def open(self) -> None:
-        """Note the epoch, unless one is noted.
+    def number(self, lane: str) -> bytes | None:
+        """The history that was dealt with last; empty where no worker has ever been, None before the first look."""
+        return self._noted.get(self._key(lane))
+
+    async def open(self, lane: str | None) -> None:
+        """Note the history that a lane belongs to, unless it is noted; None for what can be noted without a lane.
 
         Raises:
             redis.exceptions.RedisError: If it cannot be read.
         """
-        if self.number is None:
-            now = await self.read()
-            self.number = now.number if self.number is None else self.number
+        if lane is None and self._is_cluster:
+            return
+        key = self._key(lane or "")
+        if key not in self._noted:
+            self._noted.setdefault(key, (await self._read(key)).number)
 
     def doubt(self) -> None:
-        """Have the history dealt with once more: an answer came late, and what it said may be lost already."""
+        """Have the histories dealt with once more: an answer came late, and what it said may be lost already."""
         self.doubts += 1
-        self.number = DOUBTED
+        self._noted = dict.fromkeys(self._noted, DOUBTED)
         self.look.set()
 
-    async def read(self) -> Now:
-        """The epoch as it is now.
+    async def changed(self) -> Numbers | None:
+        """Histories that are not the noted ones, with their numbers; None while the fleet is frozen because of one.
 
         Raises:
-            redis.exceptions.RedisError: If it cannot be read.
+            redis.exceptions.RedisError: If one cannot be read.
         """
-        if self._is_blind:
-            return NO_WORKER
-        hmget: Any = self._redis.hmget  # redis-py: sync or async in one type
-        try:
-            number, frozen, beat = await hmget(keys.EPOCH, ["number", "frozen_at_ms", "beat"])
-        except faults.BROKEN as error:
-            if not faults.is_forbidden(error):
-                raise
-            self._is_blind = True
-            _log.warning(
-                "groupage: this user may not read %s; losses of Redis go unnoticed: %s", keys.EPOCH, error
-            )
-            return NO_WORKER
-        return Now(number or b"", is_frozen=frozen is not None, beat=int(beat or NEVER))
+        await self.open(None)
+        changed = {}
+        for key in list(self._noted):
+            now, noted = await self._read(key), self._noted[key]
+            if now.is_frozen or (not now.number and noted):
+                return None
+            if now.number != noted:
+                changed[key] = now.number
+        return changed
 
-    async def confirmed(self) -> int | None:
-        """The newest beat, if the history that we know goes on by it; None if not, for now.
+    def note(self, numbers: Numbers) -> None:
+        """What these histories had lost was dealt with."""
+        self._noted |= numbers
+
+    async def confirmed(self, lane: str) -> int | None:
+        """The newest beat, if the history that we know of a lane goes on by it; None if not, for now.
 
         A beat tells more than the beats before it, nothing by the time that it may look like: workers' clocks differ.
         `NEVER` where there is no worker to wait for.
@@ -93,9 +105,26 @@ class Epoch:
         Raises:
             redis.exceptions.RedisError: If the epoch cannot be read.
         """
-        await self.open()
-        now = await self.read()
-        if now.number == self.number and not now.is_frozen:
+        await self.open(lane)
+        now = await self._read(self._key(lane))
+        if now.number == self.number(lane) and not now.is_frozen:
             return now.beat
         self.look.set()
         return None
+
+    def _key(self, lane: str) -> str:
+        return keys.lane_epoch(lane) if self._is_cluster else keys.EPOCH
+
+    async def _read(self, key: str) -> Now:
+        if self._is_blind:
+            return NO_WORKER
+        hmget: Any = self._redis.hmget  # redis-py: sync or async in one type
+        try:
+            number, frozen, beat = await hmget(key, ["number", "frozen_at_ms", "beat"])
+        except faults.BROKEN as error:
+            if not faults.is_forbidden(error):
+                raise
+            self._is_blind = True
+            _log.warning("groupage: this user may not read %s; losses of Redis go unnoticed: %s", key, error)
+            return NO_WORKER
+        return Now(number or b"", is_frozen=frozen is not None, beat=int(beat or NEVER))

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from groupage import faults, keys
 from groupage.clock import Clock
 from groupage.contract import Ticket
-from groupage.epoch import Epoch
+from groupage.epoch import Epoch, Numbers
 from groupage.errors import GroupageError, Overloaded
 from groupage.held import Held
 from groupage.items import Item
@@ -69,7 +69,7 @@ class Keeper:
         self._sweep_s = sweep_s
         self._put = put
         self._after = after
-        self._begun: bytes | None = None
+        self._begun: Numbers = {}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -108,21 +108,20 @@ class Keeper:
     async def _look(self) -> bool:
         """Look at the epoch, and submit again what it lost; False if that has to wait for the workers."""
         self._held.expire(self._clock.now_ms())
-        await self._epoch.open()
-        now = await self._epoch.read()
-        if now.is_frozen or (not now.number and self._epoch.number):
+        numbers = await self._epoch.changed()
+        if numbers is None:
             return False
-        if now.number != self._epoch.number:
-            if now.number != self._begun:
+        if numbers:
+            if not numbers.items() <= self._begun.items():
                 # not for a doubt: what is sent meanwhile would be doubted in its turn, without end
-                self._begun = now.number
+                self._begun |= numbers
                 self._epoch.turn += 1
             doubts = self._epoch.doubts
             lost = await self._find_lost()
             await self._submit_all(lost)
             if self._epoch.doubts == doubts:
                 # a loss that came meanwhile has another number, and is found by the next look
-                self._epoch.number = now.number
+                self._epoch.note(numbers)
             log = _log.warning if lost else _log.info
             log("groupage: Redis has another history now; %d requests were submitted again", len(lost))
             self._after()

@@ -24,7 +24,8 @@ DUE_HEAVY = f"{LAYOUT}:due:heavy"
 EPOCH = f"{LAYOUT}:epoch"
 """data and control, hash: identity of this server's history, a number that grows with every freeze, the newest beat.
 
-Written by workers (`beat`, `unfreeze`); producers read `number`: when it changes, something may have been lost. No TTL."""
+Written by workers (`beat`, `unfreeze`); producers read `number`: when it changes, something may have been lost. No TTL.
+On a Redis Cluster producers read that of the lane."""
 
 REFUSALS = f"{LAYOUT}:refusals"
 """control, hash: worker -> settings that it refused while it runs, and why (JSON). TTL: a week after the last one."""
@@ -74,6 +75,11 @@ def kept(lane: str, producer: str) -> str:
 def ready(lane: str, priority: str) -> str:
     """Zset: producer -> virtual time; who has waiting requests, and who is served next."""
     return f"{LAYOUT}:{{{lane}}}:ready:{priority}"
+
+
+def lane_epoch(lane: str) -> str:
+    """Hash: what `EPOCH` is, of a lane on a Redis Cluster: each node has a history of its own. No TTL."""
+    return f"{LAYOUT}:{{{lane}}}:epoch"
 
 
 def load(lane: str) -> str:

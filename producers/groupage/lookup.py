@@ -71,8 +71,8 @@ class Lookup:
         Raises:
             redis.exceptions.RedisError: If Redis cannot be used.
         """
-        await self._epoch.open()
-        number = self._epoch.number
+        await self._epoch.open(lane)
+        number = self._epoch.number(lane)
         is_open = await self._scripts.listen(lane, self._producer, foreign, self._client)
         gone = {one for one, there in zip(foreign, is_open, strict=True) if not there}
         self.sure.update((lane, one) for one in foreign if one not in gone)
@@ -129,8 +129,8 @@ class Lookup:
         """
         if not ids:
             return []
-        beat = await self._epoch.confirmed()
-        if beat is None or self._epoch.number != number:
+        beat = await self._epoch.confirmed(lane)
+        if beat is None or self._epoch.number(lane) != number:
             # what was lost is being submitted again, or was while we looked; beats of before say nothing of it
             self._gone.update(((lane, one), NEVER) for one in ids)
             return []

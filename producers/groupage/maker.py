@@ -78,7 +78,7 @@ class Maker:
         """
         name = self.lane if lane is None else lane
         info = self._lanes.peek(name) if type(name) is str else None
-        if name is None or info is None or self._epoch.number is None:
+        if name is None or info is None or self._epoch.number(name) is None:
             return self._ask_and_make(request, checks.check_lane(name), level, outcome, index)
         self._before()
         return self._item(request, name, info, level, outcome, index)
@@ -86,10 +86,9 @@ class Maker:
     async def _ask_and_make(
         self, request: Request, name: str, level: Durability, outcome: Outcome, index: int
     ) -> Item:
-        if self._epoch.number is None:
-            # noted before anything is accepted in it
-            with faults.reading():
-                await self._epoch.open()
+        # noted before anything is accepted in it
+        with faults.reading():
+            await self._epoch.open(name)
         self._before()
         info = self._lanes.peek(name) or await self._lanes.get(name)
         return self._item(request, name, info, level, outcome, index)

@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from redis.crc import key_slot
 
 from groupage import Producer, Request, Status, keys
 from groupage.connect import connect, disconnect
@@ -15,6 +19,7 @@ from groupage_emulator import Config, Emulator
 from groupage_emulator.demo.children import Crew, wait_for
 from groupage_emulator.redis_server import EmbeddedRedis, free_port
 from tests.acceptance.site import WAIT_S, body
+from tests.chaos.aof import aof_path
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -51,15 +56,15 @@ async def running_cluster(folder: Path) -> AsyncIterator[list[EmbeddedRedis]]:
             await client.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus[0])
         for client in clients:
             async with asyncio.timeout(WAIT_S):
-                while not await _knows_all(client):
+                while not await _knows(client, NODES):
                     await asyncio.sleep(0.05)
             await disconnect(client)
         yield nodes
 
 
-async def _knows_all(client: Any) -> bool:
+async def _knows(client: Any, nodes: int) -> bool:
     info = (await client.execute_command("CLUSTER", "INFO")).decode()
-    return "cluster_state:ok" in info and f"cluster_known_nodes:{NODES}" in info
+    return "cluster_state:ok" in info and f"cluster_known_nodes:{nodes}" in info
 
 
 def settings_of(emulator: Emulator, *, data_url: str, control_url: str) -> dict[str, Any]:
@@ -88,8 +93,26 @@ def settings_of(emulator: Emulator, *, data_url: str, control_url: str) -> dict[
     }
 
 
-async def test_lanes_are_spread_over_a_cluster(tmp_path: Path) -> None:
-    """Every lane works from submit to reply on whichever node it lies, and lanes lie on more than one."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spread:
+    """A fleet whose data are on a cluster.
+
+    Attributes:
+        nodes: Of the cluster, each with a third of the slots.
+        emulator: The service.
+        data_url: The cluster's.
+        folder: Of the nodes' data directories.
+    """
+
+    nodes: list[EmbeddedRedis]
+    emulator: Emulator
+    data_url: str
+    folder: Path
+
+
+@pytest.fixture
+async def spread(tmp_path: Path) -> AsyncIterator[Spread]:
+    """One worker, ready, on a cluster of three nodes and a control server."""
     (logs := tmp_path / "logs").mkdir()
     with EmbeddedRedis(data_dir=tmp_path / "control") as control:
         async with (
@@ -102,16 +125,90 @@ async def test_lanes_are_spread_over_a_cluster(tmp_path: Path) -> None:
             path.write_text(yaml.safe_dump(settings_of(emulator, data_url=data_url, control_url=control.url)))
             worker = crew.start("worker", ["groupage_worker", "run", "--config", str(path)])
             await wait_for(worker, lambda: worker.says("app.ready"), WAIT_S, "did not get ready")
-            async with Producer(data_url, name="shop", lane=LANES[0], sweep_s=1.0) as producer:
-                tickets = await producer.submit_many(
-                    Request(body=body(n), id=f"r{n}", lane=LANES[n % len(LANES)]) for n in range(REQUESTS)
-                )
-                replies = [reply async for reply in producer.replies(tickets, timeout_s=WAIT_S)]
-            assert {reply.id for reply in replies} == {f"r{n}" for n in range(REQUESTS)}
+            yield Spread(nodes, emulator, data_url, tmp_path)
+
+
+async def test_lanes_are_spread_over_a_cluster(spread: Spread) -> None:
+    """Every lane works from submit to reply on whichever node it lies, and lanes lie on more than one."""
+    async with Producer(spread.data_url, name="shop", lane=LANES[0], sweep_s=1.0) as producer:
+        tickets = await producer.submit_many(
+            Request(body=body(n), id=f"r{n}", lane=LANES[n % len(LANES)]) for n in range(REQUESTS)
+        )
+        replies = [reply async for reply in producer.replies(tickets, timeout_s=WAIT_S)]
+    assert {reply.id for reply in replies} == {f"r{n}" for n in range(REQUESTS)}
+    assert {reply.status for reply in replies} == {Status.SUCCEEDED}
+    billed = spread.emulator.journal.summary().billed
+    assert billed == {f"shop:r{n}": 1 for n in range(REQUESTS)}
+    assert len(await _homes(spread.nodes)) == NODES
+
+
+@pytest.mark.parametrize("lane", LANES)
+async def test_a_node_that_lost_its_end(spread: Spread, lane: str) -> None:
+    """What one node of a cluster had accepted and forgot is noticed, whichever node, and submitted and answered once."""
+    node = spread.nodes[_number_of_node(lane)]
+    log = aof_path(spread.folder / f"node-{spread.nodes.index(node)}")
+    async with Producer(spread.data_url, name="shop", lane=lane, sweep_s=1.0) as producer:
+        assert (await producer.reply(await producer.submit(body(0), id="early"), timeout_s=WAIT_S)).ok
+        size = log.stat().st_size
+        tickets = await producer.submit_many(Request(body=body(n), id=f"r{n}") for n in range(REQUESTS))
+        node.kill()
+        os.truncate(log, size)
+        node.start()
+        replies = [reply async for reply in producer.replies(tickets, timeout_s=WAIT_S)]
+        assert {reply.id for reply in replies} == {f"r{n}" for n in range(REQUESTS)}
+        assert {reply.status for reply in replies} == {Status.SUCCEEDED}
+    billed = spread.emulator.journal.summary().billed
+    assert billed == {"shop:early": 1} | {f"shop:r{n}": 1 for n in range(REQUESTS)}
+
+
+async def test_a_replica_that_missed_the_end(spread: Spread) -> None:
+    """What a node had accepted and its successor never heard of is noticed, and submitted and answered once."""
+    lane = LANES[0]
+    node = spread.nodes[_number_of_node(lane)]
+    async with replica_of(node, spread.nodes) as replica:
+        async with Producer(spread.data_url, name="shop", lane=lane, sweep_s=1.0) as producer:
+            assert (await producer.reply(await producer.submit(body(0), id="early"), timeout_s=WAIT_S)).ok
+            # from here on the replica hears nothing; the kernel shall keep nothing for it either
+            os.kill(replica.pid, signal.SIGSTOP)
+            primary = connect(node.url)
+            await primary.execute_command("CLIENT", "KILL", "TYPE", "replica")
+            await disconnect(primary)
+            tickets = await producer.submit_many(Request(body=body(n), id=f"r{n}") for n in range(REQUESTS))
+            node.kill()
+            os.kill(replica.pid, signal.SIGCONT)
+            successor = connect(replica.url)
+            await successor.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
+            await disconnect(successor)
+            replies = [reply async for reply in producer.replies(tickets, timeout_s=WAIT_S)]
             assert {reply.status for reply in replies} == {Status.SUCCEEDED}
-            billed = emulator.journal.summary().billed
-            assert billed == {f"shop:r{n}": 1 for n in range(REQUESTS)}
-            assert len(await _homes(nodes)) == NODES
+        billed = spread.emulator.journal.summary().billed
+        assert billed == {"shop:early": 1} | {f"shop:r{n}": 1 for n in range(REQUESTS)}
+
+
+@contextlib.asynccontextmanager
+async def replica_of(node: EmbeddedRedis, nodes: list[EmbeddedRedis]) -> AsyncIterator[EmbeddedRedis]:
+    """One more node, which follows another."""
+    options = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
+    with EmbeddedRedis(port=0, options=options) as replica:
+        follower, primary = connect(replica.url), connect(node.url)
+        bus = (await primary.config_get("cluster-port"))["cluster-port"]
+        await follower.execute_command("CLUSTER", "MEET", "127.0.0.1", node.url.rpartition(":")[2], bus)
+        async with asyncio.timeout(WAIT_S):
+            while not await _knows(follower, len(nodes) + 1):
+                await asyncio.sleep(0.05)
+            await follower.execute_command(
+                "CLUSTER", "REPLICATE", await primary.execute_command("CLUSTER", "MYID")
+            )
+            while (await follower.info("replication")).get("master_link_status") != "up":
+                await asyncio.sleep(0.05)
+        for client in (follower, primary):
+            await disconnect(client)
+        yield replica
+
+
+def _number_of_node(lane: str) -> int:
+    """Place of the node that holds a lane's keys."""
+    return (key_slot(keys.load(lane).encode()) * NODES) // SLOTS
 
 
 async def _homes(nodes: list[EmbeddedRedis]) -> set[str]:

@@ -90,6 +90,7 @@ FINDERS: dict[str, list[str]] = {
         "2",
     ],
     "simulation": ["-m", "tests.chaos.simulation", "--seeds", "150", "--stop"],
+    "cluster": [*_PYTEST, "tests/acceptance/test_cluster.py"],
     "time travel": [*_PYTEST, "tests/integration/test_time_travel.py"],
 }
 

@@ -86,6 +86,15 @@ async def test_status_tells_lanes_deployments_and_batches(fleet: Fleet, tool: To
     assert "submitted" in text
 
 
+@pytest.mark.parametrize("key", [keys.EPOCH, keys.lane_epoch(LANE)])
+async def test_status_tells_of_a_freeze(fleet: Fleet, tool: Tool, redis: "Redis[bytes]", key: str) -> None:
+    """Whichever history froze the fleet, the server's or a lane's on a cluster, status says so, and why."""
+    await redis.hset(key, mapping={"frozen_at_ms": 1, "number": 2**50, "reason": "went_back"})
+    seen = (await tool("status", "--json")).data["fleet"]
+    assert (seen["is_frozen"], seen["frozen_reason"], seen["epoch"]) == (True, "went_back", 2**50)
+    assert "FROZEN (went_back)" in (await tool("status")).out
+
+
 async def test_a_batch_has_its_history(fleet: Fleet, tool: Tool) -> None:
     """`batches` lists what is open, `batch` tells its life from the record and the history, `--closed` what was."""
     await fleet.submit(2)

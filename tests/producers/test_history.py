@@ -136,7 +136,7 @@ async def test_a_restart_without_a_loss(lane_url: str, redis: Any, settle: Any) 
         await redis.setrange(keys.request(LANE, NAME, "r1"), 36, "0" * 16)  # as the recoverer leaves it
         await beat(redis, 2)
         producer._epoch.look.set()
-        await until(lambda: producer._epoch.number == b"2")
+        await until(lambda: producer._epoch.number(LANE) == b"2")
         await listening(producer)
         assert await redis.hget(keys.load(LANE), "submitted_total") == b"1"
         await settle("r1")
@@ -157,7 +157,7 @@ async def test_what_is_done_is_not_asked_again(
     assert len(watcher._held) == 0
     await redis.flushall()
     await beat(redis, 2)
-    await until(lambda: watcher._epoch.number == b"2")
+    await until(lambda: watcher._epoch.number(LANE) == b"2")
     assert await open_ids(redis_url) == set()
 
 
@@ -177,7 +177,7 @@ async def test_what_is_not_held_is_unknown(
         await listening(producer)
         await redis.flushall()
         await beat(redis, 2)
-        await until(lambda: producer._epoch.number == b"2")
+        await until(lambda: producer._epoch.number(LANE) == b"2")
         await looks(redis, 2)
         await beat(redis, 2, beat=time.time_ns() // 10**6 + 2_000)
         with pytest.raises(UnknownRequest):
@@ -224,7 +224,7 @@ async def test_a_full_lane_is_asked_until_it_has_room(
     assert await open_ids(redis_url) == {"r1"}
     await settle("r1")
     await is_there(redis_url, "r2")
-    await until(lambda: watcher._epoch.number == b"2")
+    await until(lambda: watcher._epoch.number(LANE) == b"2")
     assert await open_ids(redis_url) == {"r2"}
 
 
@@ -239,7 +239,7 @@ async def test_a_level_that_is_gone(caplog: Any) -> None:
             await redis.flushall()
             await redis.config_set("appendonly", "no")
             await beat(redis, 2)
-            await until(lambda: producer._epoch.number == b"2")
+            await until(lambda: producer._epoch.number(LANE) == b"2")
             assert any("'r1' is lost and cannot be submitted again" in line for line in caplog.messages)
             assert len(producer._held) == 0
         await disconnect(redis)

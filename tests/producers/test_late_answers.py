@@ -50,11 +50,11 @@ async def test_a_late_ticket_of_a_lost_request(
     await is_there(redis_url, SLOW)
     await redis.flushall()
     await beat(redis, 2)
-    await until(lambda: watcher._epoch.number == b"2")
+    await until(lambda: watcher._epoch.number(LANE) == b"2")
     arrived.set()
     wait = asyncio.create_task(watcher.reply(await submitting))
     await asyncio.wait_for(is_there(redis_url, SLOW), 10)
-    await until(lambda: watcher._epoch.number == b"2")
+    await until(lambda: watcher._epoch.number(LANE) == b"2")
     await settle(SLOW)
     assert (await asyncio.wait_for(wait, 10)).ok
 
@@ -90,7 +90,7 @@ async def test_doubts_come_to_an_end(watcher: Producer, redis: Any, redis_url: s
     tasks = [asyncio.create_task(submit_on(lane)) for lane in range(8)]
     await until(lambda: len(watcher._held) > 20)
     await beat(redis, 2)
-    await until(lambda: watcher._epoch.number == b"2")
+    await until(lambda: watcher._epoch.number(LANE) == b"2")
     rounds = watcher._epoch.doubts
     held = len(watcher._held)
     await until(lambda: len(watcher._held) > held + 100)
@@ -99,4 +99,4 @@ async def test_doubts_come_to_an_end(watcher: Producer, redis: Any, redis_url: s
     assert watcher._epoch.doubts - rounds <= 3
     assert watcher._epoch.doubts <= 6
     assert watcher._epoch.turn == 1
-    await until(lambda: watcher._epoch.number == b"2")
+    await until(lambda: watcher._epoch.number(LANE) == b"2")

@@ -141,7 +141,7 @@ async def test_a_producer_touches_nothing_of_others(server: Guarded, what: str) 
 async def test_a_producer_only_reads_what_workers_announce(server: Guarded) -> None:
     """Announcements and epoch can be read, and not written."""
     writing = {"hset", "hdel", "hincrby", "del", "unlink", "expire", "pexpire", "set", "setrange"}
-    for key in (keys.LANES, keys.EPOCH):
+    for key in (keys.LANES, keys.EPOCH, keys.lane_epoch(LANE)):
         through = await refused_keys(server, "producer-shop", key)
         assert {"hget", "hgetall"} <= set(through)
         assert not writing & set(through)

@@ -93,7 +93,7 @@ class App:
         self._admission = Admission(self._data, clock=self._clock, memory_bytes=redis.memory_bytes["data"])
         is_one = redis.data.get_secret_value() == redis.control.get_secret_value()
         servers: list[RedisClient] = [self._control] if is_one else [self._control, self._data]
-        self._epochs = Epochs(servers, clock=self._clock)
+        self._epochs = Epochs(servers, clock=self._clock, lanes=lambda: self._context.settings.lanes)
         self._is_full = False
         self._context = self._make_context()
         self._stop = asyncio.Event()

@@ -115,7 +115,7 @@ def producer_user(name: str) -> User:
             "g1:{*}:ready:*",
             "g1:{*}:due:*",
         ),
-        read_keys=("g1:lanes", "g1:epoch"),
+        read_keys=("g1:lanes", "g1:epoch", "g1:{*}:epoch"),
     )
 
 
@@ -130,6 +130,7 @@ def staff() -> list[User]:
             read_keys=(
                 "g1:lanes",
                 "g1:epoch",
+                "g1:{*}:epoch",
                 "g1:{*}:load",
                 "g1:{*}:p:*:load",
                 "g1:{*}:ready:*",

@@ -55,18 +55,20 @@ async def quota(args: Namespace, session: Session) -> int:
 async def look(session: Session) -> dict[str, Any]:
     """Everything there is to see."""
     now = session.clock.now_ms()
-    settings, epoch = session.settings, await session.desk.epoch()
+    settings = session.settings
+    epochs = await session.desk.epochs(settings.lanes)
+    reasons = [epoch.get("reason", "") for epoch in epochs if "frozen_at_ms" in epoch]
     batches = await session.desk.open_batches()
-    beat_at_ms = int(epoch.get("beat", 0))
+    beat_at_ms = int(epochs[0].get("beat", 0))
     known = await session.batches.deployments(settings.deployments)
     return {
         "cluster": settings.cluster,
         "taken_at_ms": now,
         "fleet": {
             "beat_age_s": (now - beat_at_ms) / 1000 if beat_at_ms else None,
-            "is_frozen": "frozen_at_ms" in epoch,
-            "frozen_reason": epoch.get("reason", "") if "frozen_at_ms" in epoch else "",
-            "epoch": int(epoch.get("number", 0)),
+            "is_frozen": bool(reasons),
+            "frozen_reason": "".join(reasons[:1]),
+            "epoch": max(int(epoch.get("number", 0)) for epoch in epochs),
         },
         "refusals": {
             worker: {"at_ms": one.at_ms, "problems": one.problems}

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Final
 
 from groupage import codec, keys, records
@@ -152,7 +152,15 @@ class Desk:
         )
         return found.decode()
 
-    async def epoch(self) -> dict[str, str]:
-        """The control server's epoch: its number, the newest beat of a worker, and why the fleet is frozen if it is."""
-        held = await self._control.hgetall(keys.EPOCH)
-        return {name.decode(): value.decode() for name, value in held.items()}
+    async def epochs(self, lanes: Iterable[str]) -> list[dict[str, str]]:
+        """The fields of each epoch that there is: number, newest beat of a worker, why the fleet is frozen if it is.
+
+        The control server's is the first, empty where no worker has ever been.
+        """
+        places = [(self._control, keys.EPOCH), (self._data, keys.EPOCH)]
+        places += [(self._data, keys.lane_epoch(lane)) for lane in lanes]
+        first, *others = [await server.hgetall(key) for server, key in places]
+        return [
+            {name.decode(): value.decode() for name, value in held.items()}
+            for held in (first, *filter(None, others))
+        ]

@@ -6,8 +6,10 @@ server that was restarted freezes the fleet: no gathers, no creates, no remote d
 at every region.
 """
 
+import asyncio
 import dataclasses
 import secrets
+from collections.abc import Callable, Iterable
 
 from redis.asyncio.cluster import RedisCluster
 
@@ -18,9 +20,12 @@ from groupage_worker.store.client import RedisClient
 
 
 @dataclasses.dataclass(slots=True)
-class _Seen:
-    """What this process saw last on one server."""
+class _History:
+    """One history, where it is told, and what this process saw of it last."""
 
+    server: RedisClient
+    key: str
+    name: str
     id: str = ""
     number: str = ""
     beat: str = ""
@@ -31,36 +36,49 @@ class _Seen:
 class Epochs:
     """The epochs of the control and the data server, as this process sees them.
 
+    A server has one history. Of a Redis Cluster each node has its own, and a failover or a cut log of one takes back
+    the lanes that lie there: so each lane has an epoch beside the cluster's own.
+
     Args:
-        servers: Clients, each server once.
+        servers: Clients, each server once; the data server last.
         clock: For beats.
+        lanes: Names of all lanes, asked again before each beat; they matter where the data server is a cluster.
     """
 
-    def __init__(self, servers: list[RedisClient], *, clock: Clock) -> None:
-        self._servers = [(server, _Seen()) for server in servers]
+    def __init__(
+        self, servers: list[RedisClient], *, clock: Clock, lanes: Callable[[], Iterable[str]] = tuple
+    ) -> None:
+        self._servers = [_History(server, keys.EPOCH, f"server {n}") for n, server in enumerate(servers)]
+        self._data = servers[-1]
+        self._lanes: dict[str, _History] = {}
+        self._names = lanes if isinstance(self._data, RedisCluster) else tuple
         self._clock = clock
         self._beat = load_script("groupage_worker", "beat")
         self._unfreeze = load_script("groupage_worker", "unfreeze")
 
     @property
+    def _histories(self) -> list[_History]:
+        return [*self._servers, *self._lanes.values()]
+
+    @property
     def is_frozen(self) -> bool:
         """Whether nothing irreversible may be done. Before the first beat: yes."""
-        return any(seen.frozen_at_ms or not seen.id for _, seen in self._servers)
+        return any(one.frozen_at_ms or not one.id for one in self._histories)
 
     @property
     def frozen_at_ms(self) -> int:
         """Since when (Unix ms); 0 when not frozen."""
-        return min((seen.frozen_at_ms for _, seen in self._servers if seen.frozen_at_ms), default=0)
+        return min((one.frozen_at_ms for one in self._histories if one.frozen_at_ms), default=0)
 
     @property
     def reason(self) -> str:
         """Why the newest freeze began: `new`, `lost`, `replaced`, `went_back` or `restarted`."""
-        return next((seen.reason for _, seen in self._servers if seen.frozen_at_ms), "")
+        return next((one.reason for one in self._histories if one.frozen_at_ms), "")
 
     @property
     def number(self) -> int:
         """Grows with every freeze; records carry the number they were written under."""
-        return max(int(seen.number or 0) for _, seen in self._servers)
+        return max(int(one.number or 0) for one in self._histories)
 
     async def beat(self) -> None:
         """Tell every server that we are alive, and hear whether its history goes on.
@@ -68,38 +86,39 @@ class Epochs:
         Raises:
             RedisError: If a server does not answer.
         """
-        for server, seen in self._servers:
-            answer = await self._beat(
-                server,
-                [keys.EPOCH],
-                [
-                    self._clock.now_ms(),
-                    0 if isinstance(server, RedisCluster) else 1,
-                    secrets.token_hex(8),
-                    seen.id,
-                    seen.number,
-                    seen.beat,
-                ],
-            )
-            seen.id, seen.number, seen.beat, frozen, seen.reason = (part.decode() for part in answer)
-            seen.frozen_at_ms = int(frozen)
+        for lane in self._names():
+            if lane not in self._lanes:
+                self._lanes[lane] = _History(self._data, keys.lane_epoch(lane), f"lane {lane}")
+        for one in self._servers:
+            await self._tell(one)
+        # a node that does not answer keeps nobody from hearing of the others
+        for error in await asyncio.gather(*map(self._tell, self._lanes.values()), return_exceptions=True):
+            if error is not None:
+                raise error
+
+    async def _tell(self, one: _History) -> None:
+        answer = await self._beat(
+            one.server, [one.key], [self._clock.now_ms(), secrets.token_hex(8), one.id, one.number, one.beat]
+        )
+        one.id, one.number, one.beat, frozen, one.reason = (part.decode() for part in answer)
+        one.frozen_at_ms = int(frozen)
 
     @property
-    def numbers(self) -> tuple[str, ...]:
-        """The number of each server, to name later what was recovered from."""
-        return tuple(seen.number for _, seen in self._servers)
+    def numbers(self) -> dict[str, str]:
+        """The number of each history, to name later what was recovered from."""
+        return {one.name: one.number for one in self._histories}
 
-    async def unfreeze(self, numbers: tuple[str, ...]) -> bool:
+    async def unfreeze(self, numbers: dict[str, str]) -> bool:
         """End a freeze; False if another one has begun since.
 
         Args:
             numbers: Of `numbers`, as they were before anything was looked at.
         """
         done = True
-        for (server, seen), number in zip(self._servers, numbers, strict=True):
-            if seen.frozen_at_ms:
-                ended = await self._unfreeze(server, [keys.EPOCH], [number])
+        for one in self._histories:
+            if one.frozen_at_ms:
+                ended = await self._unfreeze(one.server, [one.key], [numbers.get(one.name, "")])
                 done = done and bool(ended)
                 if ended:
-                    seen.frozen_at_ms = 0
+                    one.frozen_at_ms = 0
         return done
