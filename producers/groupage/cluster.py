@@ -22,8 +22,8 @@ class Cluster(RedisCluster):
         super().__init__(**options)
         self._seeds = dict(self.nodes_manager.startup_nodes)
 
-    async def initialize(self) -> Self:
-        """Find the nodes, by any of those that are known or were given.
+    async def initialize(self, **options: Any) -> Self:
+        """Find the nodes, by any of those that are known or were given; options as newer versions of redis-py have them.
 
         Raises:
             redis.exceptions.RedisError: If none of them answers.
@@ -32,7 +32,7 @@ class Cluster(RedisCluster):
         self.nodes_manager.startup_nodes = self._seeds | self.nodes_manager.startup_nodes
         try:
             with _as_broken():
-                await super().initialize()
+                await super().initialize(**options)
         except RuntimeError as error:
             # the list changed while it was gone through
             raise RedisConnectionError(f"the cluster cannot be used: {error}") from error

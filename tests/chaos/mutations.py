@@ -47,7 +47,10 @@ FINDERS: dict[str, list[str]] = {
             for name in ("deliver", "gather_and_submit", "recovery", "hardening", "hardening_claims")
         ),
     ],
-    "producers": [*_PYTEST, "tests/producers/test_late_answers.py", "tests/producers/test_history.py"],
+    "producers": [
+        *_PYTEST,
+        *(f"tests/producers/test_{name}.py" for name in ("late_answers", "history", "cluster")),
+    ],
     "scheduling": [
         *_PYTEST,
         *(f"tests/integration/test_scheduling_{name}.py" for name in ("moves", "deadlines", "quota")),
