@@ -263,7 +263,7 @@ MUTATIONS = (
     Mutation("a freeze is ended by its own number", f"{_LUA}/unfreeze.lua", "if redis.call('HGET', epoch, 'number') ~= ARGV[1] then", "if false then", ("history",)),
     Mutation("a split holds only together with its child", f"{_LUA}/commit.lua", "if redis.call('EXISTS', KEYS[6]) == 0 then", "if false then", ("history",)),
     Mutation("the nodes of a cluster are asked for again", "producers/groupage/cluster.py", "self._seeds | self.nodes_manager.startup_nodes", "self.nodes_manager.startup_nodes", ("producers",)),
-    Mutation("each lane of a cluster has an epoch", "worker/groupage_worker/store/epochs.py", "lanes if isinstance(self._data, RedisCluster) else tuple", "tuple", ("cluster",)),
+    Mutation("each lane of a cluster has an epoch", "worker/groupage_worker/store/epochs.py", "lanes if is_cluster else tuple", "tuple", ("cluster",)),
     Mutation("a producer follows the epoch of its lane on a cluster", "producers/groupage/epoch.py", "isinstance(redis, RedisCluster)", "False", ("cluster",)),
     Mutation("a ticket of an older history is doubted", "producers/groupage/intake.py", "if self._epoch.turn != turn:", "if False:", ("producers",)),
     Mutation("a beat of before the loss confirms nothing", "producers/groupage/lookup.py", " or beat > first or ", " or beat >= first or ", ("producers",)),

@@ -181,7 +181,7 @@ class Pipeline:
         move = await self._gatherer.step(batch)
         if move.state is BatchState.CLOSED:
             epochs = self._context.epochs
-            await epochs.beat()
+            await epochs.beat(batch.lane)
             if batch.epoch != epochs.number:
                 return Move(state=BatchState.SEALED, reason="earlier_epoch")
         return move

@@ -53,7 +53,7 @@ class Answerer:
             # the parent, or whoever takes over its step, is still moving requests here
             return Move(state=BatchState.ANSWERING, after_s=PARENT_WAIT_S, reason="parent_splitting")
         # the record must be of today's Redis when money is spent
-        await context.epochs.beat()
+        await context.epochs.beat(batch.lane)
         if context.epochs.is_frozen:
             return Move(state=BatchState.ANSWERING, after_s=FROZEN_WAIT_S, reason="frozen")
         owed = await context.requests.owed(batch.lane, batch.id)

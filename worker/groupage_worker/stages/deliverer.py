@@ -57,7 +57,7 @@ class Deliverer:
             # Redis may have lost what was settled: all of it is read once more before anything is paid again
             return self._again(batch, "cuts", batch.cuts + 1, "truncated", read_bytes=(0, 0))
         # what is settled again or paid again must be so in today's Redis
-        await epochs.beat()
+        await epochs.beat(batch.lane)
         if epochs.is_frozen or epochs.number != number:
             return Move(state=BatchState.DELIVERING, after_s=FROZEN_WAIT_S, reason="frozen")
         is_reread = batch.last_error == _UNSETTLED

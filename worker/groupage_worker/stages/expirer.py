@@ -74,7 +74,7 @@ class Expirer:
             done = await context.requests.settle(lane, None, settlements, reply_ttl_s=ttl_s)
             context.metrics.settled(lane, "", Status.EXPIRED.value, done.settled)
             expired += done.settled
-            await context.epochs.beat()
+            await context.epochs.beat(lane)
             if context.epochs.number != number:
                 # what had ended may be open again, and this slot is all that ends it
                 break

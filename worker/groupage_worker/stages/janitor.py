@@ -34,7 +34,7 @@ class Janitor:
     async def step(self, batch: Batch) -> Move:
         """Delete the files of one batch and close it. A file that is gone already is fine."""
         context = self._context
-        await context.epochs.beat()
+        await context.epochs.beat(batch.lane)
         if context.epochs.is_frozen:
             return Move(state=BatchState.CLEANING, after_s=FROZEN_WAIT_S, reason="frozen")
         if batch.remote_id and await context.requests.owed(batch.lane, batch.id):

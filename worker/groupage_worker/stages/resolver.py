@@ -58,7 +58,7 @@ class Resolver:
                     state=BatchState.RESOLVING, after_s=window_s / LOOKS, fields=fields, reason="not_seen_yet"
                 )
             # the file may hold the only copy of bodies that a server lost a moment ago
-            await context.epochs.beat()
+            await context.epochs.beat(batch.lane)
             if context.epochs.is_frozen:
                 return Move(state=BatchState.RESOLVING, after_s=FROZEN_WAIT_S, reason="frozen")
             if not await context.batches.holds(batch):

@@ -251,7 +251,7 @@ class Submitter:
         if context.clock.now_ms() - batch.intent_at_ms > POST_WITHIN_S * 1000:
             return Move(state=BatchState.UPLOADED, reason="late")
         # the record must be of today's Redis when money is spent
-        await context.epochs.beat()
+        await context.epochs.beat(batch.lane)
         if context.epochs.is_frozen or self._is_doubtful(batch):
             return Move(state=BatchState.UPLOADED, after_s=FROZEN_WAIT_S, reason="frozen")
         if not may_process(context.lane(batch).zone, context.deployment(batch).zone):

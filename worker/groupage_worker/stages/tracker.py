@@ -123,7 +123,7 @@ class Tracker:
         is_time = patience.may_be_forgotten(batch, now_ms=now)
         if is_time and await context.requests.nobody_waits(batch.lane, batch.id):
             # a data server that fell back knows of nobody either; what it lost is still to be taken back
-            await context.epochs.beat()
+            await context.epochs.beat(batch.lane)
             return "" if context.epochs.is_frozen else "nobody_waits"
         return ""
 

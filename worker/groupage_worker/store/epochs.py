@@ -48,17 +48,20 @@ class Epochs:
     def __init__(
         self, servers: list[RedisClient], *, clock: Clock, lanes: Callable[[], Iterable[str]] = tuple
     ) -> None:
-        self._servers = [_History(server, keys.EPOCH, f"server {n}") for n, server in enumerate(servers)]
+        whole = [_History(server, keys.EPOCH, f"server {n}") for n, server in enumerate(servers)]
         self._data = servers[-1]
-        self._lanes: dict[str, _History] = {}
-        self._names = lanes if isinstance(self._data, RedisCluster) else tuple
+        is_cluster = isinstance(self._data, RedisCluster)
+        self._names = lanes if is_cluster else tuple
+        # the cluster's own lies on one node, with what belongs to no lane
+        self._parts = {"": whole.pop()} if is_cluster else {}
+        self._servers = whole
         self._clock = clock
         self._beat = load_script("groupage_worker", "beat")
         self._unfreeze = load_script("groupage_worker", "unfreeze")
 
     @property
     def _histories(self) -> list[_History]:
-        return [*self._servers, *self._lanes.values()]
+        return [*self._servers, *self._parts.values()]
 
     @property
     def is_frozen(self) -> bool:
@@ -80,19 +83,23 @@ class Epochs:
         """Grows with every freeze; records carry the number they were written under."""
         return max(int(one.number or 0) for one in self._histories)
 
-    async def beat(self) -> None:
+    async def beat(self, lane: str | None = None) -> None:
         """Tell every server that we are alive, and hear whether its history goes on.
+
+        Args:
+            lane: The only one that matters to the caller, so that a node that is away stops no other lanes; None for all.
 
         Raises:
             RedisError: If a server does not answer.
         """
-        for lane in self._names():
-            if lane not in self._lanes:
-                self._lanes[lane] = _History(self._data, keys.lane_epoch(lane), f"lane {lane}")
+        for name in self._names():
+            if name not in self._parts:
+                self._parts[name] = _History(self._data, keys.lane_epoch(name), f"lane {name}")
         for one in self._servers:
             await self._tell(one)
+        parts = [one for name, one in self._parts.items() if lane in {None, name}]
         # a node that does not answer keeps nobody from hearing of the others
-        for error in await asyncio.gather(*map(self._tell, self._lanes.values()), return_exceptions=True):
+        for error in await asyncio.gather(*map(self._tell, parts), return_exceptions=True):
             if error is not None:
                 raise error
 
