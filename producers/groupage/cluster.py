@@ -28,8 +28,11 @@ class Cluster(RedisCluster):
         Raises:
             redis.exceptions.RedisError: If none of them answers.
         """
-        # another dict, because somebody may be going through this one
-        self.nodes_manager.startup_nodes = self._seeds | self.nodes_manager.startup_nodes
+        known = self.nodes_manager.startup_nodes
+        struck = {name: node for name, node in self._seeds.items() if name not in known}
+        # last, because everybody waits while one that is silent is asked; another dict, because somebody may be going
+        # through this one
+        self.nodes_manager.startup_nodes = known | struck
         try:
             with _as_broken():
                 await super().initialize(**options)

@@ -32,6 +32,13 @@ class Now(NamedTuple):
 NO_WORKER: Final = Now(b"", is_frozen=False, beat=NEVER)
 
 
+class Changed(NamedTuple):
+    """Numbers of the histories that are new and may be dealt with, and whether that are all."""
+
+    numbers: Numbers
+    is_clear: bool
+
+
 class Epoch:
     """Numbers of the server's histories, as noted at first and as they are now.
 
@@ -49,7 +56,7 @@ class Epoch:
         self._redis = redis
         self._is_cluster = isinstance(redis, RedisCluster)
         self._noted: Numbers = {}
-        self._is_blind = False
+        self._blind: set[str] = set()
         self.turn = 0
         self.doubts = 0
         self.look = asyncio.Event()
@@ -68,7 +75,8 @@ class Epoch:
             return
         key = self._key(lane or "")
         if key not in self._noted:
-            self._noted.setdefault(key, (await self._read(key)).number)
+            number = (await self._read(key)).number
+            self._noted.setdefault(key, number)
 
     def doubt(self) -> None:
         """Have the histories dealt with once more: an answer came late, and what it said may be lost already."""
@@ -76,21 +84,32 @@ class Epoch:
         self._noted = dict.fromkeys(self._noted, DOUBTED)
         self.look.set()
 
-    async def changed(self) -> Numbers | None:
-        """Histories that are not the noted ones, with their numbers; None while the fleet is frozen because of one.
+    async def changed(self) -> Changed:
+        """Histories that are not the noted ones. One that is frozen, or cannot be read, keeps nobody from the others.
 
         Raises:
-            redis.exceptions.RedisError: If one cannot be read.
+            redis.exceptions.RedisError: If none can be read.
         """
         await self.open(None)
-        changed = {}
-        for key in list(self._noted):
-            now, noted = await self._read(key), self._noted[key]
+        names = list(self._noted)
+        looks = await asyncio.gather(*map(self._read, names), return_exceptions=True)
+        failed = [look for look in looks if isinstance(look, BaseException)]
+        if failed and (len(failed) == len(looks) or not isinstance(failed[0], faults.BROKEN)):
+            raise failed[0]
+        numbers, is_clear = {}, not failed
+        for key, now in zip(names, looks, strict=True):
+            if isinstance(now, BaseException):
+                continue
+            noted = self._noted[key]
             if now.is_frozen or (not now.number and noted):
-                return None
-            if now.number != noted:
-                changed[key] = now.number
-        return changed
+                is_clear = False
+            elif now.number != noted:
+                numbers[key] = now.number
+        return Changed(numbers, is_clear=is_clear)
+
+    def is_of(self, numbers: Numbers, lane: str) -> bool:
+        """Whether a lane belongs to one of these histories."""
+        return self._key(lane) in numbers
 
     def note(self, numbers: Numbers) -> None:
         """What these histories had lost was dealt with."""
@@ -116,7 +135,7 @@ class Epoch:
         return keys.lane_epoch(lane) if self._is_cluster else keys.EPOCH
 
     async def _read(self, key: str) -> Now:
-        if self._is_blind:
+        if key in self._blind:
             return NO_WORKER
         hmget: Any = self._redis.hmget  # redis-py: sync or async in one type
         try:
@@ -124,7 +143,7 @@ class Epoch:
         except faults.BROKEN as error:
             if not faults.is_forbidden(error):
                 raise
-            self._is_blind = True
+            self._blind.add(key)
             _log.warning("groupage: this user may not read %s; losses of Redis go unnoticed: %s", key, error)
             return NO_WORKER
         return Now(number or b"", is_frozen=frozen is not None, beat=int(beat or NEVER))

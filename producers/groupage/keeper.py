@@ -108,16 +108,14 @@ class Keeper:
     async def _look(self) -> bool:
         """Look at the epoch, and submit again what it lost; False if that has to wait for the workers."""
         self._held.expire(self._clock.now_ms())
-        numbers = await self._epoch.changed()
-        if numbers is None:
-            return False
+        numbers, is_clear = await self._epoch.changed()
         if numbers:
             if not numbers.items() <= self._begun.items():
                 # not for a doubt: what is sent meanwhile would be doubted in its turn, without end
                 self._begun |= numbers
                 self._epoch.turn += 1
             doubts = self._epoch.doubts
-            lost = await self._find_lost()
+            lost = await self._find_lost(numbers)
             await self._submit_all(lost)
             if self._epoch.doubts == doubts:
                 # a loss that came meanwhile has another number, and is found by the next look
@@ -125,12 +123,13 @@ class Keeper:
             log = _log.warning if lost else _log.info
             log("groupage: Redis has another history now; %d requests were submitted again", len(lost))
             self._after()
-        return True
+        return is_clear
 
-    async def _find_lost(self) -> list[Item]:
-        """Those that are neither open nor answered."""
+    async def _find_lost(self, numbers: Numbers) -> list[Item]:
+        """Those of these histories that are neither open nor answered."""
         lost: list[Item] = []
-        for page in self._held.pages():
+        for held in self._held.pages():
+            page = [item for item in held if self._epoch.is_of(numbers, item.lane)]
             async with self._redis.pipeline(transaction=False) as pipe:
                 for item in page:
                     names = (keys.request, keys.reply)

@@ -86,11 +86,11 @@ class Maker:
     async def _ask_and_make(
         self, request: Request, name: str, level: Durability, outcome: Outcome, index: int
     ) -> Item:
+        info = self._lanes.peek(name) or await self._lanes.get(name)
         # noted before anything is accepted in it
         with faults.reading():
             await self._epoch.open(name)
         self._before()
-        info = self._lanes.peek(name) or await self._lanes.get(name)
         return self._item(request, name, info, level, outcome, index)
 
     def _item(  # noqa: PLR0917 - once for each request; words for them take a quarter of a microsecond

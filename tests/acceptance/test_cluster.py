@@ -170,12 +170,16 @@ async def test_a_replica_that_missed_the_end(spread: Spread) -> None:
             assert (await producer.reply(await producer.submit(body(0), id="early"), timeout_s=WAIT_S)).ok
             # from here on the replica hears nothing; the kernel shall keep nothing for it either
             os.kill(replica.pid, signal.SIGSTOP)
-            primary = connect(node.url)
-            await primary.execute_command("CLIENT", "KILL", "TYPE", "replica")
-            await disconnect(primary)
-            tickets = await producer.submit_many(Request(body=body(n), id=f"r{n}") for n in range(REQUESTS))
-            node.kill()
-            os.kill(replica.pid, signal.SIGCONT)
+            try:
+                primary = connect(node.url)
+                await primary.execute_command("CLIENT", "KILL", "TYPE", "replica")
+                await disconnect(primary)
+                tickets = await producer.submit_many(
+                    Request(body=body(n), id=f"r{n}") for n in range(REQUESTS)
+                )
+                node.kill()
+            finally:
+                os.kill(replica.pid, signal.SIGCONT)
             successor = connect(replica.url)
             await successor.execute_command("CLUSTER", "FAILOVER", "TAKEOVER")
             await disconnect(successor)

@@ -44,7 +44,14 @@ FINDERS: dict[str, list[str]] = {
         *_PYTEST,
         *(
             f"tests/integration/test_{name}.py"
-            for name in ("deliver", "gather_and_submit", "recovery", "hardening", "hardening_claims")
+            for name in (
+                "deliver",
+                "gather_and_submit",
+                "recovery",
+                "hardening",
+                "hardening_claims",
+                "matrix_creates",
+            )
         ),
     ],
     "producers": [

@@ -53,7 +53,7 @@ async def run_seeds(
     with tempfile.TemporaryDirectory(prefix="groupage-simulation-") as name:
         data_dir = Path(name)
         with EmbeddedRedis(data_dir=data_dir, options=aof.OPTIONS | {"appendfsync": "no"}) as server:
-            for seed in seeds:
+            for number, seed in enumerate(seeds):
                 if time.monotonic() - started > limit_s or (stop and total.failures):
                     break
                 simulation = Simulation(seed, server, data_dir, verbose=verbose, travels=travels)
@@ -61,7 +61,7 @@ async def run_seeds(
                     wrong = await simulation.run()
                 except Exception:  # noqa: BLE001 - whatever it is, it is a failure of this seed and the next goes on
                     wrong = ["crash: " + traceback.format_exc()[-3_000:]]
-                if simulation.seed % COLLECT_EVERY == 0:
+                if number % COLLECT_EVERY == 0:
                     gc.collect()
                 total.add(simulation.figures)
                 if wrong:

@@ -179,7 +179,7 @@ async def test_history_that_goes_on_is_left_alone(redis: "Redis[bytes]", clock: 
         await first.beat()
         assert not first.is_frozen
         assert not second.is_frozen
-    assert first.number == second.number
+    assert first.number(LANE) == second.number(LANE)
 
 
 async def test_one_loss_is_one_freeze(redis: "Redis[bytes]", clock: ManualClock) -> None:
@@ -190,14 +190,14 @@ async def test_one_loss_is_one_freeze(redis: "Redis[bytes]", clock: ManualClock)
     assert await workers[0].unfreeze(workers[0].numbers)
     for worker in workers:
         await worker.beat()
-    before = workers[0].number
+    before = workers[0].number(LANE)
     await redis.flushall()
     clock.advance(1)
     for worker in workers:
         await worker.beat()
     assert {w.reason for w in workers} == {"lost"}
-    assert len({w.number for w in workers}) == 1
-    assert workers[0].number > before
+    assert len({w.number(LANE) for w in workers}) == 1
+    assert workers[0].number(LANE) > before
     assert await workers[1].unfreeze(workers[1].numbers)
     for worker in workers:
         await worker.beat()

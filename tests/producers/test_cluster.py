@@ -1,28 +1,37 @@
 """The client of a cluster when nodes go away and come back."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from groupage import faults
+from groupage import faults, keys
 from groupage.connect import connect, disconnect
+from groupage.epoch import Epoch
 from tests.producers.conftest import EmbeddedRedis, free_port
 
 CALLS = 20
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
+@contextlib.asynccontextmanager
+async def cluster_of_one(folder: Path) -> AsyncIterator[EmbeddedRedis]:
     """A cluster of one node, whose data outlive it."""
     options = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
-    with EmbeddedRedis(port=0, data_dir=tmp_path, options=options) as one:
+    with EmbeddedRedis(port=0, data_dir=folder, options=options) as one:
         admin = connect(one.url)
         await admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
         await until_it_serves(admin)
         await disconnect(admin)
+        yield one
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[EmbeddedRedis]:
+    """A node, its data in a folder of the test."""
+    async with cluster_of_one(tmp_path) as one:
         yield one
 
 
@@ -58,4 +67,38 @@ async def test_a_cluster_that_comes_back_is_found(node: EmbeddedRedis) -> None:
     await until_it_serves(admin)
     await disconnect(admin)
     assert await asyncio.gather(*(ask(client, n) for n in range(CALLS))) == [b"1"] * CALLS
+    await disconnect(client)
+
+
+async def test_one_lane_keeps_nobody_from_the_others(node: EmbeddedRedis) -> None:
+    """Lanes whose history is frozen, gone or unreadable wait; what the others lost is dealt with all the same."""
+    client: Any = connect(node.url.replace("redis://", "redis+cluster://"))
+    epoch = Epoch(client)
+    for lane in ("frozen", "gone", "broken", "lost", "fine"):
+        await client.hset(keys.lane_epoch(lane), mapping={"number": 1, "beat": 1})
+        await epoch.open(lane)
+    assert await epoch.changed() == ({}, True)
+    await client.hset(keys.lane_epoch("frozen"), mapping={"number": 2, "frozen_at_ms": 1})
+    await client.delete(keys.lane_epoch("gone"))
+    await client.delete(keys.lane_epoch("broken"))
+    await client.set(keys.lane_epoch("broken"), b"no hash")
+    await client.hset(keys.lane_epoch("lost"), "number", 2)
+    changed = await epoch.changed()
+    assert changed == ({keys.lane_epoch("lost"): b"2"}, False)
+    assert [lane for lane in ("frozen", "lost", "fine") if epoch.is_of(changed.numbers, lane)] == ["lost"]
+    epoch.note(changed.numbers)
+    assert await epoch.changed() == ({}, False)
+    await disconnect(client)
+
+
+async def test_a_lane_is_followed_though_an_answer_was_doubted_meanwhile(node: EmbeddedRedis) -> None:
+    """A doubt in the middle of the first look at a lane does not lose the lane."""
+    client: Any = connect(node.url.replace("redis://", "redis+cluster://"))
+    await client.hset(keys.lane_epoch("chat"), mapping={"number": 1, "beat": 1})
+    epoch = Epoch(client)
+    opening = asyncio.create_task(epoch.open("chat"))
+    await asyncio.sleep(0)
+    epoch.doubt()
+    await opening
+    assert epoch.number("chat") == b"1"
     await disconnect(client)

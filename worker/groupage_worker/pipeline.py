@@ -182,7 +182,7 @@ class Pipeline:
         if move.state is BatchState.CLOSED:
             epochs = self._context.epochs
             await epochs.beat(batch.lane)
-            if batch.epoch != epochs.number:
+            if batch.epoch != epochs.number(batch.lane):
                 return Move(state=BatchState.SEALED, reason="earlier_epoch")
         return move
 

@@ -4,6 +4,7 @@
 -- ARGV[1] now (Unix ms)
 -- ARGV[2] a new id, should there be none
 -- ARGV[3] id, ARGV[4] number and ARGV[5] beat as this worker saw them last; '' before the first time
+-- ARGV[6] the highest number of any history that this worker knows
 -- RETURNS {id, number, beat, frozen since (Unix ms) or 0, reason}
 -- COST O(1)
 -- INVARIANT number only grows, and each beat is larger than the last; a history that went back, was lost or belongs to
@@ -30,7 +31,7 @@ elseif beat < seen_beat then
   reason = 'went_back'
 end
 if reason then
-  number = math.max(number + 1, seen_number + 1, tonumber(now))
+  number = math.max(number + 1, seen_number + 1, tonumber(ARGV[6]) + 1, tonumber(now))
   redis.call('HSET', epoch, 'id', id, 'number', string.format('%.0f', number), 'frozen_at_ms', now, 'reason', reason)
   e[5], e[6] = now, reason
 end

@@ -27,7 +27,7 @@ class Adopter:
     async def step(self, batch: Batch) -> Move:
         """Read the file, and put every request of it where it belongs."""
         context = self._context
-        epoch = context.epochs.number
+        epoch = context.epochs.number(batch.lane)
         # in the history that was lost the manifest was closed: whoever still claims into it must not
         await context.requests.seal(batch.lane, batch.id)
         extra = line_tokens(context, batch.lane)

@@ -57,7 +57,7 @@ class Answerer:
         if context.epochs.is_frozen:
             return Move(state=BatchState.ANSWERING, after_s=FROZEN_WAIT_S, reason="frozen")
         owed = await context.requests.owed(batch.lane, batch.id)
-        if batch.epoch != context.epochs.number:
+        if batch.epoch != context.epochs.number(batch.lane):
             return await self._doubt(batch, owed)
         slots = asyncio.Semaphore(AT_ONCE)
 
@@ -85,7 +85,7 @@ class Answerer:
     async def _doubt(self, batch: Batch, owed: list[bytes]) -> Move:
         """In the history that was lost these may have been asked, and the notes of it are lost as well."""
         context = self._context
-        number = context.epochs.number
+        number = context.epochs.number(batch.lane)
         for custom_id in owed:
             await context.named.intend(batch, custom_id, by=0)
         return Move(state=BatchState.ANSWERING, fields={"epoch": number}, reason="earlier_epoch")

@@ -44,7 +44,7 @@ class Deliverer:
     async def step(self, batch: Batch) -> Move:
         """Deliver everything; whatever no line spoke of is retried or given up."""
         epochs = self._context.epochs
-        number = epochs.number
+        number = epochs.number(batch.lane)
         if epochs.is_frozen:
             return Move(state=BatchState.DELIVERING, after_s=FROZEN_WAIT_S, reason="frozen")
         delivery = Delivery(self._context, batch)
@@ -58,7 +58,7 @@ class Deliverer:
             return self._again(batch, "cuts", batch.cuts + 1, "truncated", read_bytes=(0, 0))
         # what is settled again or paid again must be so in today's Redis
         await epochs.beat(batch.lane)
-        if epochs.is_frozen or epochs.number != number:
+        if epochs.is_frozen or epochs.number(batch.lane) != number:
             return Move(state=BatchState.DELIVERING, after_s=FROZEN_WAIT_S, reason="frozen")
         is_reread = batch.last_error == _UNSETTLED
         if not await delivery.finish(is_reread=is_reread, is_last=batch.cuts >= CUTS_MAX):

@@ -35,10 +35,10 @@ class Expirer:
             return 0
         # a slot is worked off once all of it has passed
         last = min(clock.now_ms() // DUE_SLOT_MS - 1, cursor + SLOTS_PER_TICK)
-        expired, number = 0, self._context.epochs.number
+        expired, number = 0, self._context.epochs.number(lane)
         for slot in await wheel.filled_slots(lane, cursor + 1, last):
             expired += await self._work_off(lane, slot, number)
-        if last > cursor and self._context.epochs.number == number:
+        if last > cursor and self._context.epochs.number(lane) == number:
             await wheel.turn(lane, last, seen=cursor)
         if expired:
             log.info("expirer.expired", lane=lane, requests=expired)
@@ -75,7 +75,7 @@ class Expirer:
             context.metrics.settled(lane, "", Status.EXPIRED.value, done.settled)
             expired += done.settled
             await context.epochs.beat(lane)
-            if context.epochs.number != number:
+            if context.epochs.number(lane) != number:
                 # what had ended may be open again, and this slot is all that ends it
                 break
             await context.wheel.drop(lane, slot, page)

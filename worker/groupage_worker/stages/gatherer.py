@@ -92,7 +92,7 @@ class Gatherer:
             deployment=pull.deployment,
             state=BatchState.CLAIMING,
             fence=0,
-            epoch=context.epochs.number,
+            epoch=context.epochs.number(lane),
             tokens=pull.tokens,
             is_urgent=int(pull.is_urgent),
         )

@@ -177,7 +177,7 @@ class Ladder:
             deployment=deployment,
             state=BatchState.CLAIMING,
             fence=0,
-            epoch=context.epochs.number,
+            epoch=context.epochs.number(lane),
             tokens=tokens,
             is_urgent=1,
             names=" ".join(names),

@@ -120,7 +120,7 @@ class Recoverer:
         if record.state in FLYING and record.remote_id == remote.id:
             # a manifest that is shorter than its file has lost requests, unless it was filled since
             lags = (
-                record.epoch != context.epochs.number
+                record.epoch != context.epochs.number(record.lane)
                 and len(await context.requests.owed(record.lane, record.id)) < record.lines
             )
         if record.state is BatchState.CLEANING:
@@ -223,7 +223,7 @@ class Recoverer:
             state=BatchState.ADOPTING,
             fence=0,
             attempt=owner.attempt,
-            epoch=context.epochs.number,
+            epoch=context.epochs.number(lane),
             remote_id=remote.id if remote else "",
             input_file_id=file.id,
             submitted_at_ms=(remote.created_at_ms or context.clock.now_ms()) if remote else 0,

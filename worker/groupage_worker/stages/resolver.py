@@ -43,7 +43,7 @@ class Resolver:
     async def step(self, batch: Batch) -> Move:
         """Look once, and decide."""
         context = self._context
-        epoch = context.epochs.number
+        epoch = context.epochs.number(batch.lane)
         found = await self._find(batch)
         if found:
             return await self._adopt(batch, found, epoch)

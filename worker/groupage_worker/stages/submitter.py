@@ -266,7 +266,7 @@ class Submitter:
 
     def _is_doubtful(self, batch: Batch) -> bool:
         """Whether the record is of an earlier epoch: a remote batch may exist that it does not know of."""
-        return batch.epoch != self._context.epochs.number
+        return batch.epoch != self._context.epochs.number(batch.lane)
 
     def _resolve(self, batch: Batch) -> Move:
         now = self._context.clock.now_ms()

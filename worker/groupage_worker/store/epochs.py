@@ -78,10 +78,10 @@ class Epochs:
         """Why the newest freeze began: `new`, `lost`, `replaced`, `went_back` or `restarted`."""
         return next((one.reason for one in self._histories if one.frozen_at_ms), "")
 
-    @property
-    def number(self) -> int:
-        """Grows with every freeze; records carry the number they were written under."""
-        return max(int(one.number or 0) for one in self._histories)
+    def number(self, lane: str) -> int:
+        """Grows with every freeze because of a history that a lane belongs to; records carry the number they were written under."""
+        own = [self._parts[lane]] if lane in self._parts else []
+        return max(int(one.number or 0) for one in (*self._servers, *own))
 
     async def beat(self, lane: str | None = None) -> None:
         """Tell every server that we are alive, and hear whether its history goes on.
@@ -104,8 +104,11 @@ class Epochs:
                 raise error
 
     async def _tell(self, one: _History) -> None:
+        # a number is compared with those of the other histories, so a new one is larger than all of them
+        highest = max(int(other.number or 0) for other in self._histories)
+        new_id = secrets.token_hex(8)
         answer = await self._beat(
-            one.server, [one.key], [self._clock.now_ms(), secrets.token_hex(8), one.id, one.number, one.beat]
+            one.server, [one.key], [self._clock.now_ms(), new_id, one.id, one.number, one.beat, highest]
         )
         one.id, one.number, one.beat, frozen, one.reason = (part.decode() for part in answer)
         one.frozen_at_ms = int(frozen)
