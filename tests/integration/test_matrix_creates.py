@@ -10,7 +10,7 @@ from tests.support.fleet import (
 )
 
 from groupage.contract import Status
-from groupage_emulator import Rule
+from groupage_emulator import Rule, journal
 from groupage_worker.errors import WorkerError
 from groupage_worker.models import Batch, Move
 from groupage_worker.stages.naming import metadata_of
@@ -77,19 +77,35 @@ async def test_batches_of_another_fleet_are_left_alone(fleet: Fleet) -> None:
 
 async def test_a_create_that_slept_is_not_posted_late(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that slept between intent and POST lets go; the next step creates, and only one batch exists."""
-    creates, commit, slept = tried(fleet, "create"), fleet.batches.commit, []
+    creates, commit = tried(fleet, "create"), fleet.batches.commit
+    seen: list[tuple[str, int]] = []
 
     async def commit_and_sleep(batch: Batch, move: Move) -> Batch:
         done = await commit(batch, move)
-        if move.state is BatchState.CREATING and not slept:
-            slept.append(creates())
+        seen.append((move.reason or move.state.value, creates()))
+        if move.state is BatchState.CREATING and len(seen) == 1 + seen.index((BatchState.CREATING.value, 0)):
             fleet.clock.advance(60)
         return done
 
     monkeypatch.setattr(fleet.batches, "commit", commit_and_sleep)
     ids = await fleet.submit(5)
     await assert_settled_once(fleet, ids)
-    assert (slept, creates()) == ([0], 1)
+    slept = seen.index((BatchState.CREATING.value, 0))
+    assert seen[slept + 1] == ("late", 0)
+    assert creates() == 1
+
+
+async def test_a_create_without_an_answer_is_waited_for(fleet: Fleet) -> None:
+    """Nothing is deleted, so nothing is created again, before a batch that was made would have shown in every list."""
+    fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="before", nth=[1]))
+    ids = await fleet.submit(3)
+    (batch,) = await until(fleet, BatchState.RESOLVING)
+    while not any(isinstance(r, journal.Delete) for r in fleet.emulator.journal.records()):
+        await fleet.advance(1)
+        await fleet.run_due()
+    waited_s = (fleet.clock.now_ms() - batch.intent_at_ms) / 1000
+    assert waited_s >= fleet.settings.submit.settle_window_s
+    await assert_settled_once(fleet, ids)
 
 
 async def test_a_create_behind_the_fence_fails(fleet: Fleet) -> None:
