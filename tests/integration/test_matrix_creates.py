@@ -105,6 +105,9 @@ async def test_a_create_without_an_answer_is_waited_for(fleet: Fleet) -> None:
         await fleet.run_due()
     waited_s = (fleet.clock.now_ms() - batch.intent_at_ms) / 1000
     assert waited_s >= fleet.settings.submit.settle_window_s
+    # the file goes first: a create of before that is still on its way finds nothing to work on
+    (fenced,) = await fleet.open_batches()
+    assert (fenced.state, fenced.attempt) == (BatchState.RESOLVING, batch.attempt)
     await assert_settled_once(fleet, ids)
 
 
