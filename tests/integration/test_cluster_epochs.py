@@ -72,3 +72,19 @@ async def test_a_lane_that_cannot_be_told_stops_no_other(
     assert int(await data.hget(keys.lane_epoch("chat"), "beat")) > int(before)
     with pytest.raises(RedisError):
         await epochs.beat("mail")
+
+
+async def test_a_lane_that_came_meanwhile_stays_frozen(
+    redis: "Redis[bytes]", data: Any, clock: ManualClock
+) -> None:
+    """A recovery that began before a lane was known does not end that lane's freeze."""
+    lanes = ["chat"]
+    epochs = Epochs([redis, data], clock=clock, lanes=lambda: lanes)
+    await epochs.beat()
+    begun = epochs.numbers
+    lanes.append("mail")
+    await epochs.beat()
+    assert not await epochs.unfreeze(begun)
+    assert epochs.is_frozen
+    assert await epochs.unfreeze(epochs.numbers)
+    assert not epochs.is_frozen

@@ -8,6 +8,7 @@ at every region.
 
 import asyncio
 import dataclasses
+import itertools
 import secrets
 from collections.abc import Callable, Iterable
 
@@ -25,7 +26,6 @@ class _History:
 
     server: RedisClient
     key: str
-    name: str
     id: str = ""
     number: str = ""
     beat: str = ""
@@ -48,7 +48,7 @@ class Epochs:
     def __init__(
         self, servers: list[RedisClient], *, clock: Clock, lanes: Callable[[], Iterable[str]] = tuple
     ) -> None:
-        whole = [_History(server, keys.EPOCH, f"server {n}") for n, server in enumerate(servers)]
+        whole = [_History(server, keys.EPOCH) for server in servers]
         self._data = servers[-1]
         is_cluster = isinstance(self._data, RedisCluster)
         self._names = lanes if is_cluster else tuple
@@ -61,6 +61,7 @@ class Epochs:
 
     @property
     def _histories(self) -> list[_History]:
+        """All of them; one that is new is the last."""
         return [*self._servers, *self._parts.values()]
 
     @property
@@ -94,7 +95,7 @@ class Epochs:
         """
         for name in self._names():
             if name not in self._parts:
-                self._parts[name] = _History(self._data, keys.lane_epoch(name), f"lane {name}")
+                self._parts[name] = _History(self._data, keys.lane_epoch(name))
         for one in self._servers:
             await self._tell(one)
         parts = [one for name, one in self._parts.items() if lane in {None, name}]
@@ -114,20 +115,20 @@ class Epochs:
         one.frozen_at_ms = int(frozen)
 
     @property
-    def numbers(self) -> dict[str, str]:
+    def numbers(self) -> tuple[str, ...]:
         """The number of each history, to name later what was recovered from."""
-        return {one.name: one.number for one in self._histories}
+        return tuple(one.number for one in self._histories)
 
-    async def unfreeze(self, numbers: dict[str, str]) -> bool:
+    async def unfreeze(self, numbers: tuple[str, ...]) -> bool:
         """End a freeze; False if another one has begun since.
 
         Args:
-            numbers: Of `numbers`, as they were before anything was looked at.
+            numbers: Of `numbers`, as they were before anything was looked at; what is newer has none and stays frozen.
         """
         done = True
-        for one in self._histories:
+        for one, number in zip(self._histories, itertools.chain(numbers, itertools.repeat("")), strict=False):
             if one.frozen_at_ms:
-                ended = await self._unfreeze(one.server, [one.key], [numbers.get(one.name, "")])
+                ended = await self._unfreeze(one.server, [one.key], [number])
                 done = done and bool(ended)
                 if ended:
                     one.frozen_at_ms = 0
