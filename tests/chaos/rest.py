@@ -9,7 +9,7 @@ CALM_S = 200_000.0
 """Virtual seconds in which everything must come to rest once faults stop: longer than any deadline, also the two days
 that a lane gives to requests whose own deadline Redis forgot."""
 
-CALM_STEPS = ((2, 0.5), (6, 30.0), (9, 300.0), (14, 1_200.0))
+CALM_STEPS = ((1, 0.5), (3, 60.0), (5, 600.0), (7, 2_400.0))
 """Up to which round of the calm at least how many virtual seconds pass before everything that is due runs again."""
 
 SWEEP_S = 700.0

@@ -9,10 +9,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from groupage import keys
-from groupage.connect import connect, disconnect
+from groupage.connect import disconnect
 from groupage_emulator import Clock, Emulator
 from groupage_emulator.redis_server import EmbeddedRedis
 from tests.chaos.actors import StepActor
+from tests.chaos.direct import connect_directly
 from tests.chaos.history import Diary
 from tests.chaos.rig import ChaosProducer
 from tests.chaos.weather import Weather
@@ -72,7 +73,7 @@ class World:
         self.weather, self.travels = weather, travels
         self.figures = Figures(seeds=1, requests=len(weather.plans))
         self.clock = ManualClock()
-        self.own: Redis[bytes] = _patient(server)
+        self.own: Redis[bytes] = connect_directly(server.url)
         self.emulator = Emulator(weather.config)
         self.emulator.clock = Clock(None, start=START_S)
         self.emulator.faults._now = self.emulator.clock.now
@@ -108,7 +109,7 @@ class World:
 
     async def hire(self) -> Worker:
         """Start a worker."""
-        fleet = Fleet(_patient(self._server), self.emulator, self.settings, self.clock)
+        fleet = Fleet(connect_directly(self._server.url), self.emulator, self.settings, self.clock)
         worker = Worker(f"w{next(self._names)}", fleet)
         if self.travels and self.figures.steps:
             # it may well begin in a freeze
@@ -160,9 +161,3 @@ class World:
         if error is not None and not isinstance(error, RedisError):
             raise error
         return True
-
-
-def _patient(server: EmbeddedRedis) -> "Redis[bytes]":
-    """A client without time-outs of its own: time is virtual here, and arming one a call took an eighth of a seed."""
-    client: Redis[bytes] = connect(server.url, socket_timeout=None, health_check_interval=0)
-    return client
