@@ -74,6 +74,7 @@ KINDS: dict[str, Kind] = {
     "lines_status": Kind(Scope.BATCH, "fails a fraction of the lines with status (F21 F30 F31 F32)"),
     "empty_error_file": Kind(Scope.BATCH, "reports no errors as value: zero, null or empty (F22)"),
     "counts_odd": Kind(Scope.BATCH, "reports request counts that do not add up (F17)"),
+    "metadata_null": Kind(Scope.BATCH, "shows the batch's metadata as null, in lists and alone"),
     "object_odd": Kind(Scope.BATCH, "sends capital status, text numbers, unknown fields for the batch (F25)"),
 }
 

@@ -87,7 +87,7 @@ def batch(one: Batch, profile: Profile, completed_now: int, *, has_metadata: boo
         "created_at": _time(one.created_at, profile),
         "expires_at": _time(one.expires_at, profile),
         "request_counts": counts,
-        "metadata": one.metadata,
+        "metadata": None if "metadata_null" in one.faults else one.metadata,
     }
     for status in list(Status)[1:]:
         shown[f"{status}_at"] = _time(times.get(status), profile)

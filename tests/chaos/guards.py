@@ -116,7 +116,7 @@ MUTATIONS = (
         "the intent to create is committed first",
         f"{_STAGES}/submitter.py",
         '        return Move(state=BatchState.CREATING, fields={**fields, "retries": batch.retries})',
-        "        return await self.create_step(dataclasses.replace(batch, intent_at_ms=now, runs=1))",
+        "        import dataclasses\n\n        return await self.create_step(dataclasses.replace(batch, intent_at_ms=now, runs=1))",
         ("sweep rude", "simulation", "stages"),
     ),
     Mutation(
@@ -165,7 +165,7 @@ MUTATIONS = (
         "tokens are held until the remote batch ends",
         f"{_STAGES}/submitter.py",
         '        fields={"remote_id": remote_id, "remote_status": status, "submitted_at_ms": context.clock.now_ms()},\n',
-        '        fields={"remote_id": remote_id, "remote_status": status, "submitted_at_ms": context.clock.now_ms()},\n        reservation=RELEASE,\n',
+        '        fields={"remote_id": remote_id, "remote_status": status, "submitted_at_ms": context.clock.now_ms()},\n        reservation="release",\n',
         ("stages", "simulation", "sweep lines"),
     ),
     Mutation(

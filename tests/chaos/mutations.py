@@ -66,7 +66,7 @@ FINDERS: dict[str, list[str]] = {
         *_PYTEST,
         *(
             f"tests/integration/test_{name}.py"
-            for name in ("lost_history", "lost_attempts", "online_ownership")
+            for name in ("lost_history", "lost_in_part", "lost_attempts", "online_ownership")
         ),
     ],
     "sweep lines": [

@@ -119,6 +119,16 @@ async def test_no_error_file(call, value, shown):
     assert (await call.finished([line("a")]))["error_file_id"] == shown
 
 
+async def test_metadata_may_be_dropped(call):
+    """A batch may show no metadata, alone and in lists, whatever its create said."""
+    call.emulator.faults.add(kind="metadata_null", times=1)
+    dropped = await call.finished([line("a")], metadata={"k": "v"})
+    kept = await call.finished([line("a")], metadata={"k": "v"})
+    assert [dropped["metadata"], kept["metadata"]] == [None, {"k": "v"}]
+    listed = (await call.get("/batches")).json()["data"]
+    assert {one["id"]: one["metadata"] for one in listed} == {dropped["id"]: None, kept["id"]: {"k": "v"}}
+
+
 async def test_odd_counts_and_types(call):
     """Counts may not add up, and the object may come in odd types."""
     call.emulator.faults.add(kind="counts_odd", times=1)

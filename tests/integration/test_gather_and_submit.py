@@ -48,6 +48,20 @@ async def test_quota_binds_and_work_flows_on(redis: "Redis[bytes]", clock: Manua
         await assert_settled_once(fleet, ids)
 
 
+async def test_what_runs_holds_its_tokens(fleet: Fleet) -> None:
+    """A batch holds what the service counts for it until it ends; nothing is sent into room that is not there."""
+    ids = await fleet.submit(5, tokens=100)
+    await fleet.advance(6)
+    await fleet.run_due()
+    (batch,) = await fleet.open_batches()
+    assert batch.state is BatchState.SUBMITTED
+    (ledger,) = fleet.emulator.regions[batch.deployment.removeprefix("gpt-")].ledgers.values()
+    held = await fleet.batches.reservations(batch.deployment)
+    assert 0 < ledger.enqueued <= held[batch.reservation]
+    await assert_settled_once(fleet, ids)
+    assert await fleet.batches.reservations(batch.deployment) == {}
+
+
 async def test_requests_above_every_quota_fail_at_once(redis: "Redis[bytes]", clock: ManualClock) -> None:
     """A request larger than the largest quota is answered with the limit it breaks; others go on."""
     async with running_fleet(redis, clock, config=emulator_config(tokens=5_000), tokens=5_000) as fleet:
@@ -87,10 +101,11 @@ async def test_unclear_creates_are_paid_once(fleet: Fleet, rule: Rule) -> None:
     assert fleet.emulator.journal.summary().faults[rule.kind] == 1
 
 
-async def test_an_adopted_batch_needs_no_metadata(fleet: Fleet) -> None:
-    """A lost create is found by its input file where the list drops the metadata."""
+@pytest.mark.parametrize("kind", ["list_no_metadata", "metadata_null"])
+async def test_an_adopted_batch_needs_no_metadata(fleet: Fleet, kind: str) -> None:
+    """A lost create is found by its input file where the list, or the service as a whole, drops the metadata."""
     fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="after", times=1))
-    fleet.emulator.faults.add(Rule(kind="list_no_metadata"))
+    fleet.emulator.faults.add(Rule(kind=kind))
     await assert_settled_once(fleet, await fleet.submit(5))
 
 

@@ -38,22 +38,6 @@ async def fall_back(fleet: Fleet, past: Snapshot, *, after_s: float) -> None:
     await fleet.pipeline.beat()
 
 
-async def test_a_batch_that_runs_for_hours_does_not_keep_the_fleet_frozen(fleet: Fleet) -> None:
-    """A request that expired while Redis was away is missed in its batch for good: that is looked at once."""
-    await fleet.submit(5)
-    await fleet.submit(1, deadline_s=60)
-    await fleet.pipeline.beat()
-    past = await photograph(fleet.redis)
-    fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=40_000))
-    await reach(fleet, BatchState.SUBMITTED)
-    await fall_back(fleet, past, after_s=120)
-
-    async def goes_on() -> bool:
-        return not fleet.epochs.is_frozen
-
-    assert await fleet.run_until(goes_on, step_s=10.0) < 300
-
-
 @pytest.mark.parametrize("is_noticed", [False, True])
 async def test_a_batch_that_was_sent_is_not_closed_as_empty(fleet: Fleet, *, is_noticed: bool) -> None:
     """Redis falls back to where a worker had died before its claim: the batch that the service has is found and kept."""
@@ -171,19 +155,6 @@ async def test_the_end_of_one_freeze_does_not_end_a_newer_one(
     assert not await worker.unfreeze(looked_for)
     assert worker.is_frozen
     assert await worker.unfreeze(worker.numbers)
-
-
-async def test_the_one_that_is_left_is_not_convicted_for_the_others(fleet: Fleet) -> None:
-    """A refused file had two lines, one of which is settled since: the other one is sent alone, not failed."""
-    (_gone,) = await fleet.submit(1, deadline_s=60)
-    (innocent,) = await fleet.submit(1, deadline_s=80_000)
-    await fleet.pipeline.beat()
-    past = await photograph(fleet.redis)
-    fleet.emulator.faults.add(Rule(kind="fail", code="invalid_json_line", message="x", times=1))
-    await reach(fleet, BatchState.SUBMITTED)
-    await fall_back(fleet, past, after_s=400)
-    await fleet.settle_all()
-    assert (await fleet.replies())[innocent].status is Status.SUCCEEDED
 
 
 @pytest.mark.parametrize("until", ["submitted", "completed", "delivered"])
