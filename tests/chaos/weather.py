@@ -65,6 +65,7 @@ _CATALOGUE: list[Make] = [
     lambda r: Rule(kind="counts_odd", times=r.randint(1, 9)),
     lambda r: Rule(kind="object_odd", times=r.randint(1, 9)),
     lambda r: Rule(kind="content_gone", times=r.randint(1, 2)),
+    lambda r: Rule(kind="metadata_null", times=r.randint(1, 9)),
 ]  # fmt: skip
 
 
