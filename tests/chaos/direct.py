@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
+import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import UnixDomainSocketConnection
 
@@ -18,13 +19,18 @@ ANSWER_S = 30.0
 """Real seconds that Redis may take for one answer before the harness gives up."""
 
 
+def _open(path: str) -> socket.socket:
+    opened = socket.socket(socket.AF_UNIX)
+    opened.settimeout(ANSWER_S)
+    opened.connect(path)
+    return opened
+
+
 class _Stream:
     """A socket with what redis-py uses of asyncio's `StreamReader` and `StreamWriter`."""
 
     def __init__(self, path: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(ANSWER_S)
-        self._socket.connect(path)
+        self._socket = _open(path)
 
     async def read(self, size: int) -> bytes:
         return self._socket.recv(size)
@@ -59,6 +65,27 @@ def _direct(fast: Any) -> Any:
             return False
 
     return Direct
+
+
+class Asker:
+    """Asks a server on a unix socket and waits: for what the harness wants to know a hundred times a seed."""
+
+    def __init__(self, url: str) -> None:
+        self._socket = _open(url.removeprefix("unix://"))
+
+    def ask(self, *commands: tuple[str, ...]) -> list[Any]:
+        """The answers to some commands, sent as one."""
+        self._socket.sendall(b"".join(hiredis.pack_command(command) for command in commands))
+        reader, answers = hiredis.Reader(), []
+        while len(answers) < len(commands):
+            reader.feed(self._socket.recv(65_536))
+            while (answer := reader.gets()) is not False:
+                answers.append(answer)
+        return answers
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._socket.close()
 
 
 def connect_directly(url: str) -> "Redis[bytes]":

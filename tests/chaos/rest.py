@@ -53,7 +53,7 @@ async def _wait(world: World, fleet: Fleet) -> None:
             return
         if world.clock.monotonic_s() > end_s:
             raise NoRestError(f"still there after {CALM_S} s: {await _what_is_open(fleet)}")
-        wait = await world.next_due_s()
+        wait = world.next_due_s()
         # what is not over soon is waited for in long steps, however often it wants to be asked
         least = next((step_s for rounds, step_s in CALM_STEPS if round_ < rounds), 3_600.0)
         await world.advance(max(least, min(300.0, 5.0 if wait is None else wait)))
@@ -73,7 +73,7 @@ async def _ask_again(world: World, fleet: Fleet) -> None:
 
 async def _is_at_rest(world: World, fleet: Fleet) -> bool:
     await fleet.run_due()
-    if await world.next_due_s() is not None:
+    if world.next_due_s() is not None:
         return False
     (counters,) = [(await fleet.requests.load(lane)).counters for lane in world.settings.lanes]
     return counters.get("open_requests", 0) == 0

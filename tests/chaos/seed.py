@@ -144,11 +144,9 @@ class Simulation:
         running = {actor.step for one in self._world.workers for actor in one.actors}
         due = [
             (name.decode(), heavy)
-            for heavy, listed in zip(
-                (False, True), await self._world.due("-inf", now, byscore=True), strict=True
-            )
-            for name in listed
-            if name.decode() not in running or rng.random() < self.weather.rates["twice"]
+            for heavy, listed in zip((False, True), self._world.due(), strict=True)
+            for name, at in listed
+            if at <= now and (name.decode() not in running or rng.random() < self.weather.rates["twice"])
         ]
         if not due:
             return False
@@ -219,7 +217,7 @@ class Simulation:
         """To the next step that is due, or a little."""
         if self._travels:
             await self._world.beat()
-        soonest = await self._world.next_due_s()
+        soonest = self._world.next_due_s()
         jump = self._rng.choice([1.0, 5.0, 30.0, 120.0])
         wait = soonest if soonest is not None and self._rng.random() < 0.7 else jump
         await self._world.advance(max(1.0, min(wait, 120.0)))

@@ -13,7 +13,7 @@ from groupage.connect import disconnect
 from groupage_emulator import Clock, Emulator
 from groupage_emulator.redis_server import EmbeddedRedis
 from tests.chaos.actors import StepActor
-from tests.chaos.direct import connect_directly
+from tests.chaos.direct import Asker, connect_directly
 from tests.chaos.history import Diary
 from tests.chaos.rig import ChaosProducer
 from tests.chaos.weather import Weather
@@ -74,6 +74,7 @@ class World:
         self.figures = Figures(seeds=1, requests=len(weather.plans))
         self.clock = ManualClock()
         self.own: Redis[bytes] = connect_directly(server.url)
+        self._asker = Asker(server.url)
         self.emulator = Emulator(weather.config)
         self.emulator.clock = Clock(None, start=START_S)
         self.emulator.faults._now = self.emulator.clock.now
@@ -101,6 +102,7 @@ class World:
             await disconnect(worker.fleet.redis)
         await self.emulator.__aexit__(*error)
         await disconnect(self.own)
+        self._asker.close()
 
     def say(self, what: str) -> None:
         """Print it, where that is wanted."""
@@ -135,21 +137,16 @@ class World:
         self.clock.advance(seconds)
         await self.emulator.clock.advance(seconds)
 
-    async def due(self, start: Any, end: Any, **options: Any) -> list[Any]:
-        """A range of the light due set and of the heavy one, in one call."""
-        async with self.own.pipeline(transaction=False) as pipe:
-            for key in (keys.DUE_LIGHT, keys.DUE_HEAVY):
-                pipe.zrange(key, start, end, **options)
-            return await pipe.execute()
+    def due(self) -> list[list[tuple[bytes, float]]]:
+        """The light steps and the heavy ones, each with when it is due (Unix ms), the earliest first."""
+        listed = self._asker.ask(
+            *(("ZRANGE", key, "0", "-1", "WITHSCORES") for key in (keys.DUE_LIGHT, keys.DUE_HEAVY))
+        )
+        return [list(zip(flat[::2], map(float, flat[1::2]), strict=True)) for flat in listed]
 
-    async def next_due_s(self) -> float | None:
+    def next_due_s(self) -> float | None:
         """Seconds to the next step of a batch; None if there is none."""
-        dues = [
-            at
-            for listed in await self.due(0, -1, withscores=True)
-            for name, at in listed
-            if name.startswith(b"batch:")
-        ]
+        dues = [at for listed in self.due() for name, at in listed if name.startswith(b"batch:")]
         return (min(dues) - self.clock.now_ms()) / 1000 if dues else None
 
     def retire(self, worker: Worker, actor: StepActor) -> bool:
