@@ -22,7 +22,7 @@ import structlog
 import uvloop
 
 from groupage_emulator.redis_server import EmbeddedRedis
-from tests.chaos import aof
+from tests.chaos import aof, direct_http
 from tests.chaos.points import install
 from tests.chaos.seed import Simulation
 from tests.chaos.world import Figures
@@ -48,6 +48,8 @@ async def run_seeds(
         stop: Stop at the first seed that fails.
         travels: Let Redis lose acknowledged writes.
     """
+    # before the transports are watched: the points are those of what works
+    direct_http.install()
     install()
     total, started = Figures(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="groupage-simulation-") as name:
