@@ -1,6 +1,6 @@
 """A batch comes back from a loss of Redis with fewer requests than its file has lines."""
 
-from tests.integration.test_time_travel import assert_answered_once, reach, recover
+from tests.integration.test_time_travel import assert_answered_once, reach
 from tests.support.fleet import LANE, PRODUCER, Fleet
 from tests.support.requests import submit
 
@@ -56,15 +56,4 @@ async def test_a_batch_does_not_end_before_its_requests_are_back(fleet: Fleet) -
     for _ in range(60):
         await fleet.run_due()
         await fleet.advance(10)
-    await assert_answered_once(fleet, ids)
-
-
-async def test_a_batch_without_metadata_gets_its_requests_back(fleet: Fleet) -> None:
-    """Where the service drops metadata, a record whose data server forgot everything is brought up all the same."""
-    fleet.emulator.faults.add(Rule(kind="metadata_null"))
-    ids = await fleet.submit(5)
-    await reach(fleet, BatchState.SUBMITTED)
-    await fleet.redis.delete(*await fleet.redis.keys(keys.lane_prefix(LANE) + "*"))
-    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
-    await recover(fleet)
     await assert_answered_once(fleet, ids)

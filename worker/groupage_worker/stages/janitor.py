@@ -2,7 +2,7 @@
 
 import structlog
 
-from groupage_worker.azure.wire import RemoteBatch, RemoteFile
+from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
@@ -11,8 +11,6 @@ from groupage_worker.states import BEFORE_SUBMITTED, TERMINAL, BatchState, Remot
 
 log = structlog.get_logger("janitor")
 
-Files = dict[str, tuple[Owner, RemoteFile]]
-"""Input files of ours in a region, by id."""
 
 DUPLICATES_MS = 48 * 3_600_000
 """How long a create may take to come to light (reliability.md 3.4, 2026-11-20)."""
@@ -71,35 +69,19 @@ class Janitor:
         Returns:
             Whether there are files without a record: Redis forgot them, and `recoverer` could not look here then.
         """
-        context, held = self._context, 0
-        files: Files = {}
-        async for file in context.azure[region].list_files():
-            # the cap counts input files, whoever made them (azure-batch.md 6.1, 2026-11-20)
-            held += file.purpose == INPUT_PURPOSE
-            if owner := owner_of_file(context.settings.cluster, file.name or ""):
-                files[file.id] = owner, file
-        running = await self._sweep_batches(region, files)
-        deleted, has_strays = await self._sweep_files(region, files, running)
-        await context.batches.note_files(region, held - deleted)
-        return has_strays
+        await self._sweep_batches(region)
+        return await self._sweep_files(region)
 
-    async def _sweep_batches(self, region: str, files: Files) -> set[str]:
+    async def _sweep_batches(self, region: str) -> None:
         """Cancel remote batches of ours that no record follows: a create that came to light late.
 
         A batch without a record is left alone: that may mean that Redis forgot, and `recoverer` adopts it.
-
-        Returns:
-            Input files of batches that run and are known by nothing else: the service may leave metadata out.
         """
-        context, running = self._context, set()
+        context = self._context
         oldest_ms = context.clock.now_ms() - DUPLICATES_MS
         page: list[tuple[Owner, RemoteBatch]] = []
         async for remote in context.azure[region].list_batches():
             owner = owner_of_batch(context.settings.cluster, remote.metadata)
-            if not remote.metadata and remote.input_file_id in files:
-                owner, _ = files[remote.input_file_id]
-                if remote.status not in TERMINAL:
-                    running.add(remote.input_file_id)
             if owner is None or (remote.created_at_ms or oldest_ms) < oldest_ms:
                 continue
             page.append((owner, remote))
@@ -107,7 +89,6 @@ class Janitor:
                 await self._end_duplicates(region, page)
                 page = []
         await self._end_duplicates(region, page)
-        return running
 
     async def _end_duplicates(self, region: str, page: list[tuple[Owner, RemoteBatch]]) -> None:
         """Compare a page with its records, read in one call."""
@@ -116,7 +97,7 @@ class Janitor:
         known = {batch.id: batch for batch in records}
         for owner, remote in page:
             batch = known.get(owner.batch)
-            if batch and batch.remote_id != remote.id and _is_passed(batch, _attempt(batch, owner, remote)):
+            if batch and batch.remote_id != remote.id and _is_passed(batch, owner):
                 await self._end_duplicate(region, batch, remote)
 
     async def _end_duplicate(self, region: str, batch: Batch, remote: RemoteBatch) -> None:
@@ -135,17 +116,20 @@ class Janitor:
             if file_id and await client.delete_file(file_id):
                 metrics.remote_deleted(kind)
 
-    async def _sweep_files(self, region: str, files: Files, running: set[str]) -> tuple[int, bool]:
-        """Delete input files of ours in one region that no open batch uses; how many, and whether some have no record.
+    async def _sweep_files(self, region: str) -> bool:
+        """Delete input files of ours in one region that no open batch uses.
 
         A file is left alone while its batch is open, while it is younger than the grace time, and when its batch
         has no record: that means that Redis forgot, and then the file is all that is left of the requests.
         """
-        context, deleted, has_strays = self._context, 0, False
+        context, deleted, held, has_strays = self._context, 0, 0, False
         grace_ms = int(context.settings.retention.remote_grace_s * 1000)
         now = context.clock.now_ms()
-        for owner, file in files.values():
-            if file.id in running or file.created_at_ms is None or now - file.created_at_ms < grace_ms:
+        async for file in context.azure[region].list_files():
+            # the cap counts input files, whoever made them (azure-batch.md 6.1, 2026-11-20)
+            held += file.purpose == INPUT_PURPOSE
+            owner = owner_of_file(context.settings.cluster, file.name or "")
+            if owner is None or file.created_at_ms is None or now - file.created_at_ms < grace_ms:
                 continue
             batch = await context.batches.read(owner.batch)
             if batch is None:
@@ -158,20 +142,15 @@ class Janitor:
             if not is_used and await context.azure[region].delete_file(file.id):
                 deleted += 1
                 context.metrics.remote_deleted("input_file")
-        return deleted, has_strays
+        await context.batches.note_files(region, held - deleted)
+        return has_strays
 
 
-def _attempt(batch: Batch, owner: Owner, remote: RemoteBatch) -> int:
-    """Which attempt of a batch a remote one is; a file's name tells only the first of those that used it."""
-    is_by_file = not remote.metadata and remote.input_file_id == batch.input_file_id
-    return batch.attempt if is_by_file else owner.attempt
-
-
-def _is_passed(batch: Batch, attempt: int) -> bool:
+def _is_passed(batch: Batch, owner: Owner) -> bool:
     """Whether the record has gone on without this attempt, so that nobody will ever adopt it."""
-    if attempt > batch.attempt:
+    if owner.attempt > batch.attempt:
         # of a history that was lost: the requests had their ends in this one
         return batch.state is BatchState.CLOSED
-    if attempt < batch.attempt:
+    if owner.attempt < batch.attempt:
         return True
     return batch.state not in BEFORE_SUBMITTED | {BatchState.ADOPTING}

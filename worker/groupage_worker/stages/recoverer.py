@@ -89,14 +89,11 @@ class Recoverer:
             used: set[str] = set()
             async for seen in client.list_batches():
                 remote = seen if seen.metadata else await client.get_batch(seen.id)
-                owner, file = owner_of_batch(cluster, remote.metadata), files.get(remote.input_file_id or "")
-                if not remote.metadata and file and (named := owner_of_file(cluster, file.name or "")):
-                    # only its file tells whose it is; without a record that file is taken back, and finds it
-                    owner = named if await context.batches.read(named.batch) else None
+                owner = owner_of_batch(cluster, remote.metadata)
                 if owner is None:
                     continue
                 used.add(remote.input_file_id or "")
-                await self._match(region, remote, owner, file)
+                await self._match(region, remote, owner, files.get(remote.input_file_id or ""))
             for file in files.values():
                 if file.id not in used and not await self._match_file(region, file):
                     is_whole = False
