@@ -73,12 +73,13 @@ class Validated(Record):
 
 
 class Ledger(Record):
-    """The enqueued tokens of a deployment changed; `phantom` of them are others'."""
+    """The enqueued tokens of a deployment changed; `phantom` of them are others', `late` of batches that have ended."""
 
     deployment: str
     enqueued: int
     limit: int
     phantom: int = 0
+    late: int = 0
 
 
 class BilledLine(msgspec.Struct, array_like=True, frozen=True):
@@ -222,7 +223,7 @@ class Summary:
                 self.statuses[record.status] += 1
             case Ledger():
                 peak = self.peaks[record.region, record.deployment]
-                own = record.enqueued - record.phantom
+                own = record.enqueued - record.phantom - record.late
                 if own >= peak.enqueued:
                     peak.enqueued, peak.limit = own, record.limit
             case Billed():

@@ -27,6 +27,7 @@ class Ledger:
         self._admitted_by: dict[str, int] = {}
         self._admitted = 0
         self._own = 0
+        self._late: set[str] = set()
 
     @property
     def limit(self) -> int:
@@ -37,6 +38,11 @@ class Ledger:
     def enqueued(self) -> int:
         """Tokens held at this instant, by all."""
         return self._own + self.phantom
+
+    @property
+    def late(self) -> int:
+        """Tokens of batches that have ended: the service's own fault, whatever else is created meanwhile."""
+        return sum(self._held.get(batch_id, 0) for batch_id in self._late)
 
     def message(self) -> str:
         """The service's words for an exceeded quota; the limit is printed in thousands (section 6.4)."""
@@ -71,8 +77,14 @@ class Ledger:
         self._set(batch_id, tokens)
         return True
 
+    def end(self, batch_id: str) -> None:
+        """The batch has ended and holds on to its tokens."""
+        self._late.add(batch_id)
+        self._on_change(self)
+
     def release(self, batch_id: str) -> None:
         """The batch holds nothing any more."""
+        self._late.discard(batch_id)
         self._admitted -= self._admitted_by.pop(batch_id, 0)
         self._set(batch_id, 0)
 

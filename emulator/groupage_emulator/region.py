@@ -203,6 +203,7 @@ class Region:
                     enqueued=ledger.enqueued,
                     limit=ledger.limit,
                     phantom=ledger.phantom,
+                    late=ledger.late,
                 )
             )
 

@@ -47,5 +47,7 @@ class Tenure:
 
         if lag_s <= 0:
             ledger.release(batch.id)
-        elif lag_s != math.inf:
+            return
+        ledger.end(batch.id)
+        if lag_s != math.inf:
             self._clock.call_in(lag_s, release)

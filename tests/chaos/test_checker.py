@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from groupage_emulator import journal
@@ -99,6 +100,18 @@ def test_a_fault_that_loses_paid_lines_excuses_one_bill() -> None:
         journal.Billed(at_s=4.0, region="eastus", deployment="gpt-batch", batch_id="batch-3", lines=[line])
     )
     assert [what.partition(" ")[0] for what in check(history)] == ["I6"]
+
+
+def test_tokens_that_the_service_holds_too_long_are_not_ours() -> None:
+    """What a batch still holds after its end may go beyond the quota, and nothing else may."""
+    history = good()
+    broken.overrun_service(history)
+    over = history.service.pop()
+    assert isinstance(over, journal.Ledger)
+    history.service.append(msgspec.structs.replace(over, late=over.enqueued - over.limit))
+    assert check(history) == []
+    history.service.append(msgspec.structs.replace(over, late=over.enqueued - over.limit - 1))
+    assert [what.partition(" ")[0] for what in check(history)] == ["I7"]
 
 
 def test_an_online_answer_that_got_lost_excuses_one_more() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from groupage_emulator import DeploymentConfig, Tokens
+from groupage_emulator import DeploymentConfig, Tokens, journal
 
 from .conftest import DEPLOYMENT, line
 
@@ -80,13 +80,17 @@ async def test_cancelling_still_holds_tokens(call):
 
 
 async def test_release_may_lag(emulate):
-    """A region may free tokens some time after the end."""
+    """A region may free tokens some time after the end; in the journal they are the service's own doing meanwhile."""
     call = await emulate(release_lag_s=300)
     await call.created([line("a")])
+    ledger = call.region.ledgers[DEPLOYMENT]
+    assert ledger.late == 0
     await call.emulator.clock.advance(400)
-    assert tokens(call) > 0
+    assert tokens(call) == ledger.late > 0
     await call.emulator.clock.advance(300)
-    assert tokens(call) == 0
+    assert tokens(call) == ledger.late == 0
+    held = [r for r in call.emulator.journal.records() if isinstance(r, journal.Ledger) and r.late]
+    assert held
 
 
 async def test_phantom_tokens_take_room(emulate):
