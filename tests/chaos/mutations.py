@@ -69,6 +69,7 @@ FINDERS: dict[str, list[str]] = {
             for name in ("lost_history", "lost_in_part", "lost_attempts", "online_ownership")
         ),
     ],
+    "unnamed": [*_PYTEST, "tests/integration/test_unnamed_batches.py"],
     "sweep lines": [
         "-m",
         "tests.chaos.sweep",

@@ -18,7 +18,7 @@ def test_every_mutation_fits_the_tree() -> None:
 
 
 def test_every_mutation_knows_its_names(tmp_path: Path) -> None:
-    """What stands in a guard's place runs: a name that is not there would end the step, and be missed for that alone."""
+    """No Python patch uses an undefined name: that would end its step, and be noticed for that alone."""
     for number, mutation in enumerate(m for m in MUTATIONS if m.file.endswith(".py")):
         text = (ROOT / mutation.file).read_text().replace(mutation.old, mutation.new)
         (tmp_path / f"guard_{number}.py").write_text(text)

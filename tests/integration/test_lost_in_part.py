@@ -26,10 +26,14 @@ async def test_a_batch_that_runs_for_hours_does_not_keep_the_fleet_frozen(fleet:
     fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=40_000))
     await reach(fleet, BatchState.SUBMITTED)
     await lose_all_but(fleet, gone)
+    assert fleet.epochs.is_frozen
     for _ in range(30):
         await fleet.run_due()
         await fleet.advance(10)
     assert not fleet.epochs.is_frozen
+    (batch,) = await fleet.open_batches()
+    owed = await fleet.requests.owed(LANE, batch.id)
+    assert (batch.state, batch.lines, len(owed)) == (BatchState.SUBMITTED, 6, 5)
 
 
 async def test_the_one_that_is_left_is_not_convicted_for_the_others(fleet: Fleet) -> None:

@@ -1,8 +1,11 @@
 """cleaning: remote files of a finished batch go after their grace time; sweeps find what crashes left behind."""
 
+from collections.abc import Mapping
+
 import structlog
 
-from groupage_worker.azure.wire import RemoteBatch
+from groupage_worker.azure.wire import RemoteBatch, RemoteFile
+from groupage_worker.errors import NotFound
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
@@ -69,26 +72,80 @@ class Janitor:
         Returns:
             Whether there are files without a record: Redis forgot them, and `recoverer` could not look here then.
         """
-        await self._sweep_batches(region)
-        return await self._sweep_files(region)
+        unnamed = await self._sweep_batches(region)
+        context, held = self._context, 0
+        files: dict[str, tuple[Owner, RemoteFile]] = {}
+        async for file in context.azure[region].list_files():
+            # the cap counts input files, whoever made them (azure-batch.md 6.1, 2026-11-20)
+            held += file.purpose == INPUT_PURPOSE
+            if owner := owner_of_file(context.settings.cluster, file.name or ""):
+                files[file.id] = owner, file
+        running = await self._sweep_unnamed(region, [b for b in unnamed if b.input_file_id in files], files)
+        deleted, strays = await self._sweep_files(region, files, running)
+        await context.batches.note_files(region, held - deleted)
+        return strays > 0
 
-    async def _sweep_batches(self, region: str) -> None:
+    async def _sweep_batches(self, region: str) -> list[RemoteBatch]:
         """Cancel remote batches of ours that no record follows: a create that came to light late.
 
         A batch without a record is left alone: that may mean that Redis forgot, and `recoverer` adopts it.
+
+        Returns:
+            Those that are listed without metadata, whosever they are.
         """
-        context = self._context
+        context, unnamed = self._context, []
         oldest_ms = context.clock.now_ms() - DUPLICATES_MS
         page: list[tuple[Owner, RemoteBatch]] = []
         async for remote in context.azure[region].list_batches():
-            owner = owner_of_batch(context.settings.cluster, remote.metadata)
-            if owner is None or (remote.created_at_ms or oldest_ms) < oldest_ms:
+            if (remote.created_at_ms or oldest_ms) < oldest_ms:
                 continue
-            page.append((owner, remote))
+            if not remote.metadata:
+                unnamed.append(remote)
+            if owner := owner_of_batch(context.settings.cluster, remote.metadata):
+                page.append((owner, remote))
             if len(page) == PAGE:
                 await self._end_duplicates(region, page)
                 page = []
         await self._end_duplicates(region, page)
+        return unnamed
+
+    async def _sweep_unnamed(
+        self, region: str, unnamed: list[RemoteBatch], files: Mapping[str, tuple[Owner, RemoteFile]]
+    ) -> set[str]:
+        """The same for batches of ours that are listed without metadata: who they are is asked one by one.
+
+        One that says nothing then either has only its input file to tell whose it is, and a file may have served
+        several attempts. So it is ended only where today's record knows all of them: it was submitted in this
+        epoch, or it is closed.
+
+        Returns:
+            Input files by which a batch that runs is known, and by nothing else.
+        """
+        context, running = self._context, set()
+        for seen in unnamed:
+            owner, _ = files[seen.input_file_id or ""]
+            batch = await context.batches.read(owner.batch)
+            if batch is None or batch.remote_id == seen.id:
+                continue
+            try:
+                remote = await context.azure[region].get_batch(seen.id)
+            except NotFound:
+                # listed and yet not there: one batch must not keep the others from being looked at
+                continue
+            if remote.metadata:
+                if named := owner_of_batch(context.settings.cluster, remote.metadata):
+                    await self._end_duplicates(region, [(named, remote)])
+                continue
+            if remote.status not in TERMINAL:
+                running.add(seen.input_file_id or "")
+            # a record of before a loss may know the first attempt of a file alone, and the second one runs
+            await context.epochs.beat(batch.lane)
+            if context.epochs.is_frozen:
+                break
+            is_known = batch.epoch == context.epochs.number(batch.lane) and _is_submitted(batch)
+            if is_known or batch.state is BatchState.CLOSED:
+                await self._end_duplicate(region, batch, remote)
+        return running
 
     async def _end_duplicates(self, region: str, page: list[tuple[Owner, RemoteBatch]]) -> None:
         """Compare a page with its records, read in one call."""
@@ -116,34 +173,36 @@ class Janitor:
             if file_id and await client.delete_file(file_id):
                 metrics.remote_deleted(kind)
 
-    async def _sweep_files(self, region: str) -> bool:
+    async def _sweep_files(
+        self, region: str, files: Mapping[str, tuple[Owner, RemoteFile]], running: set[str]
+    ) -> tuple[int, int]:
         """Delete input files of ours in one region that no open batch uses.
 
         A file is left alone while its batch is open, while it is younger than the grace time, and when its batch
         has no record: that means that Redis forgot, and then the file is all that is left of the requests.
+
+        Returns:
+            How many were deleted, and how many have no record.
         """
-        context, deleted, held, has_strays = self._context, 0, 0, False
+        context, deleted, strays = self._context, 0, 0
         grace_ms = int(context.settings.retention.remote_grace_s * 1000)
         now = context.clock.now_ms()
-        async for file in context.azure[region].list_files():
-            # the cap counts input files, whoever made them (azure-batch.md 6.1, 2026-11-20)
-            held += file.purpose == INPUT_PURPOSE
-            owner = owner_of_file(context.settings.cluster, file.name or "")
-            if owner is None or file.created_at_ms is None or now - file.created_at_ms < grace_ms:
+        for owner, file in files.values():
+            if file.created_at_ms is None or now - file.created_at_ms < grace_ms:
                 continue
             batch = await context.batches.read(owner.batch)
             if batch is None:
                 context.metrics.worker_error("janitor", "file_without_record")
-                has_strays = True
+                strays += 1
                 continue
-            is_used = batch.state is not BatchState.CLOSED and (
-                batch.input_file_id == file.id or owner.attempt >= batch.attempt
+            is_used = file.id in running or (
+                batch.state is not BatchState.CLOSED
+                and (batch.input_file_id == file.id or owner.attempt >= batch.attempt)
             )
             if not is_used and await context.azure[region].delete_file(file.id):
                 deleted += 1
                 context.metrics.remote_deleted("input_file")
-        await context.batches.note_files(region, held - deleted)
-        return has_strays
+        return deleted, strays
 
 
 def _is_passed(batch: Batch, owner: Owner) -> bool:
@@ -153,4 +212,9 @@ def _is_passed(batch: Batch, owner: Owner) -> bool:
         return batch.state is BatchState.CLOSED
     if owner.attempt < batch.attempt:
         return True
+    return _is_submitted(batch)
+
+
+def _is_submitted(batch: Batch) -> bool:
+    """Whether the record has its remote batch, or had it."""
     return batch.state not in BEFORE_SUBMITTED | {BatchState.ADOPTING}

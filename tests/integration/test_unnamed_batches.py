@@ -1,0 +1,196 @@
+"""Batches whose metadata the service leaves out of lists, or drops altogether: only their input files tell whose they are."""
+
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from tests.integration.test_matrix import HOUR_S, let_pass, until
+from tests.integration.test_time_travel import assert_answered_once, photograph, reach, recover, travel_to
+from tests.support.clock import ManualClock
+from tests.support.fleet import LANE, Fleet, assert_settled_once, emulator_config, running_fleet
+
+from groupage import keys
+from groupage_emulator import Rule, Span, Timing, journal
+from groupage_worker.azure.wire import RemoteBatch
+from groupage_worker.models import Batch
+from groupage_worker.stages.janitor import Janitor
+from groupage_worker.stages.naming import metadata_of
+from groupage_worker.states import BatchState
+
+KINDS = pytest.mark.parametrize("kind", ["list_no_metadata", "metadata_null"])
+
+
+async def post_again(fleet: Fleet, batch: Batch, *, cluster: str = "test") -> RemoteBatch:
+    """A second remote batch of the same file, as a proxy that repeats our create makes it."""
+    return await fleet.context.client(batch).create_batch(
+        input_file_id=batch.input_file_id,
+        endpoint=fleet.context.lane(batch).endpoint,
+        metadata=metadata_of(cluster, batch),
+        expires_after_s=None,
+    )
+
+
+async def restart_of_redis(fleet: Fleet) -> None:
+    """The fleet is to notice that another process answers."""
+    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+
+
+def creates(fleet: Fleet) -> int:
+    """How many remote batches were made."""
+    return sum(isinstance(record, journal.Create) for record in fleet.emulator.journal.records())
+
+
+@KINDS
+async def test_a_second_post_is_cancelled(fleet: Fleet, kind: str) -> None:
+    """The sweep ends a duplicate before it is worked on, and nothing of it stays at the service."""
+    fleet.emulator.faults.add(Rule(kind=kind))
+    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=2 * HOUR_S, nth=[2]))
+    ids = await fleet.submit(4)
+    (batch,) = await until(fleet, BatchState.SUBMITTED)
+    await post_again(fleet, batch)
+    await assert_settled_once(fleet, ids)
+    assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
+
+
+async def test_what_a_duplicate_left_goes(redis: "Redis[bytes]", clock: ManualClock) -> None:
+    """A duplicate that ends after its batch was cleaned up leaves no files: its input file stays for as long as it runs."""
+    timing = Timing(
+        file_pending=Span(fixed=2),
+        validating=Span(fixed=10),
+        in_progress=Span(fixed=2_000),
+        finalizing=Span(fixed=5),
+        cancelling=Span(fixed=3 * HOUR_S),
+    )
+    async with running_fleet(redis, clock, config=emulator_config(timing=timing)) as fleet:
+        fleet.emulator.faults.add(Rule(kind="metadata_null"))
+        fleet.emulator.faults.add(Rule(kind="cancel_race", nth=[2]))
+        await fleet.submit(4)
+        (batch,) = await until(fleet, BatchState.SUBMITTED)
+        again = await post_again(fleet, batch)
+        await fleet.advance(20)
+        # the record knows another file, so that only the sweep decides about this one
+        await fleet.redis.hset(keys.batch(batch.id), "input_file_id", "")
+        await fleet.settle_all()
+        await let_pass(fleet, 5 * HOUR_S, step_s=300)
+        assert (await fleet.context.client(batch).get_batch(again.id)).raw_status == "completed"
+        assert fleet.emulator.journal.summary().open_files == {}
+
+
+async def test_a_batch_of_another_fleet_is_left_alone(fleet: Fleet) -> None:
+    """One that a list shows without metadata is asked who it is before it is taken for a duplicate of ours."""
+    fleet.emulator.faults.add(Rule(kind="list_no_metadata"))
+    ids = await fleet.submit(4)
+    (batch,) = await until(fleet, BatchState.SUBMITTED)
+    foreign = await post_again(fleet, batch, cluster="other")
+    await fleet.settle_all()
+    await let_pass(fleet, 2 * HOUR_S, step_s=120)
+    assert set(await fleet.replies()) == set(ids)
+    assert (await fleet.context.client(batch).get_batch(foreign.id)).raw_status == "completed"
+
+
+async def test_a_list_of_files_that_fails_hides_no_duplicate(fleet: Fleet) -> None:
+    """A batch that says whose it is, is ended whatever becomes of the list of files."""
+    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=2 * HOUR_S, nth=[2]))
+    await fleet.submit(4)
+    (batch,) = await until(fleet, BatchState.SUBMITTED)
+    again = await post_again(fleet, batch)
+    fleet.emulator.faults.add(Rule(kind="http_status", operation="list_files", status=500))
+    await let_pass(fleet, HOUR_S / 2, step_s=60)
+    assert (await fleet.context.client(batch).get_batch(again.id)).raw_status == "cancelled"
+
+
+@pytest.mark.parametrize("kind", ["", "list_no_metadata", "metadata_null"])
+@pytest.mark.parametrize("state", [BatchState.UPLOADED, BatchState.SUBMITTED])
+@pytest.mark.parametrize("when", ["unseen", "recovered", "region away"])
+async def test_the_second_attempt_of_a_file_is_not_ended_for_the_first(
+    redis: "Redis[bytes]", clock: ManualClock, kind: str, state: BatchState, when: str
+) -> None:
+    """Redis falls back to the attempt that failed: the one that runs is found, and nothing is sent a third time."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        if kind:
+            fleet.emulator.faults.add(Rule(kind=kind))
+        fleet.emulator.faults.add(Rule(kind="fail", code="token_limit_exceeded", message="x", times=1))
+        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=3_000, nth=[2]))
+        ids = await fleet.submit(3)
+        await fleet.pipeline.beat()
+        await reach(fleet, state)
+        past = await photograph(fleet.redis)
+
+        async def is_second() -> bool:
+            return any(b.attempt == 2 and b.state is BatchState.SUBMITTED for b in await fleet.open_batches())
+
+        await fleet.run_until(is_second, step_s=2.0)
+        await fleet.advance(100)
+        await travel_to(fleet.redis, past)
+        await restart_of_redis(fleet)
+        if when == "region away":
+            fleet.emulator.faults.add(Rule(kind="region_off", until_s=200))
+        if when != "unseen":
+            await recover(fleet)
+        if when == "region away":
+            await fleet.advance(100)
+        await Janitor(fleet.context).sweep("eastus")
+        if when == "unseen":
+            await recover(fleet)
+        await assert_answered_once(fleet, ids)
+        assert creates(fleet) == 2
+
+
+@pytest.mark.parametrize("state", [BatchState.UPLOADED, BatchState.SUBMITTED])
+@pytest.mark.parametrize("is_oldest_first", [False, True])
+async def test_the_attempt_that_was_paid_is_adopted(
+    redis: "Redis[bytes]", clock: ManualClock, state: BatchState, *, is_oldest_first: bool
+) -> None:
+    """Of two attempts of one file the one with results counts, though the data server has its requests as waiting again."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        fleet.emulator.faults.add(Rule(kind="metadata_null"))
+        fleet.emulator.faults.add(Rule(kind="fail", code="internalFailure", message="x", times=1))
+        ids = await fleet.submit(5)
+        lane = keys.lane_prefix(LANE).encode()
+        waiting = {
+            key: value for key, value in (await photograph(fleet.redis)).items() if key.startswith(lane)
+        }
+        await reach(fleet, state)
+        past = await photograph(fleet.redis)
+
+        async def is_retried() -> bool:
+            return creates(fleet) == 2
+
+        await fleet.run_until(is_retried)
+        await fleet.advance(6_000)
+        if is_oldest_first:
+            fleet.emulator.regions["eastus"].batches.reverse()
+        control = {key: value for key, value in past.items() if not key.startswith(lane)}
+        await travel_to(fleet.redis, control | waiting)
+        await restart_of_redis(fleet)
+        (batch,) = await fleet.open_batches()
+        # the recovery comes first
+        await fleet.batches.reschedule(batch.step, heavy=False, at_ms=fleet.clock.now_ms() + 60_000)
+        await recover(fleet)
+        await assert_answered_once(fleet, ids)
+        assert creates(fleet) == 2
+
+
+@KINDS
+async def test_a_batch_gets_its_requests_back(fleet: Fleet, kind: str) -> None:
+    """A record whose data server forgot everything is brought up all the same."""
+    fleet.emulator.faults.add(Rule(kind=kind))
+    ids = await fleet.submit(5)
+    await reach(fleet, BatchState.SUBMITTED)
+    await fleet.redis.delete(*await fleet.redis.keys(keys.lane_prefix(LANE) + "*"))
+    await restart_of_redis(fleet)
+    await recover(fleet)
+    await assert_answered_once(fleet, ids)
+
+
+async def test_what_runs_without_a_record_is_taken_back(fleet: Fleet) -> None:
+    """A record that was lost unseen, of a batch that still runs, is missed by the sweep, and adopted."""
+    fleet.emulator.faults.add(Rule(kind="metadata_null"))
+    fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=9 * HOUR_S))
+    await fleet.submit(3)
+    await reach(fleet, BatchState.SUBMITTED)
+    (batch,) = await fleet.open_batches()
+    await fleet.advance(8_000)
+    await fleet.redis.delete(keys.batch(batch.id))
+    seen: Any = await Janitor(fleet.context).sweep(batch.deployment.removeprefix("gpt-"))
+    assert seen is True
