@@ -41,6 +41,13 @@ class Cluster(RedisCluster):
             raise RedisConnectionError(f"the cluster cannot be used: {error}") from error
         return self
 
+    async def close_all(self) -> None:
+        """Close it for good; `aclose` does nothing once a call has failed, and others may have connected since."""
+        await self.aclose()
+        manager = self.nodes_manager
+        for node in (*manager.nodes_cache.values(), *manager.startup_nodes.values(), *self._seeds.values()):
+            await node.disconnect()
+
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """One command; as in redis-py.
 

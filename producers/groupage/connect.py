@@ -195,7 +195,7 @@ def connect(
 
 async def disconnect(client: Any) -> None:
     """Close a client that `connect` made, with its pool and its Sentinel clients."""
-    await client.aclose()
+    await (client.close_all() if isinstance(client, Cluster) else client.aclose())
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
     for sentinel in [] if manager is None else manager.sentinels:
         await sentinel.aclose()

@@ -273,7 +273,4 @@ MUTATIONS = (
     Mutation("what only its file names is ended by a record of this epoch", f"{_STAGES}/janitor.py", "batch.epoch == context.epochs.number(batch.lane) and ", "", ("unnamed",)),
     Mutation("a sweep asks for the epoch before it ends what only its file names", f"{_STAGES}/janitor.py", "            await context.epochs.beat(batch.lane)\n            if", "            if", ("unnamed",)),
     Mutation("the input file of a batch that nothing else names stays while it runs", f"{_STAGES}/janitor.py", "file.id in running or (", "(", ("unnamed",)),
-    Mutation("a batch without metadata is recovered by its file", f"{_STAGES}/recoverer.py", "if await self._match_unnamed(files[file_id], found):", "if False:", ("unnamed",)),
-    Mutation("a file that the record names is of its attempt", f"{_STAGES}/recoverer.py", "elif record.input_file_id == file.id and ", "elif False and ", ("unnamed",)),
-    Mutation("of the attempts of one file the most advanced counts", f"{_STAGES}/recoverer.py", "        if is_behind:\n", "        if False:\n", ("unnamed",)),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from tests.integration.test_matrix import HOUR_S, let_pass, until
 from tests.integration.test_time_travel import assert_answered_once, photograph, reach, recover, travel_to
 from tests.support.clock import ManualClock
-from tests.support.fleet import LANE, Fleet, assert_settled_once, emulator_config, running_fleet
+from tests.support.fleet import Fleet, assert_settled_once, emulator_config, running_fleet
 
 from groupage import keys
 from groupage_emulator import Rule, Span, Timing, journal
@@ -134,53 +134,6 @@ async def test_the_second_attempt_of_a_file_is_not_ended_for_the_first(
             await recover(fleet)
         await assert_answered_once(fleet, ids)
         assert creates(fleet) == 2
-
-
-@pytest.mark.parametrize("state", [BatchState.UPLOADED, BatchState.SUBMITTED])
-@pytest.mark.parametrize("is_oldest_first", [False, True])
-async def test_the_attempt_that_was_paid_is_adopted(
-    redis: "Redis[bytes]", clock: ManualClock, state: BatchState, *, is_oldest_first: bool
-) -> None:
-    """Of two attempts of one file the one with results counts, though the data server has its requests as waiting again."""
-    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
-        fleet.emulator.faults.add(Rule(kind="metadata_null"))
-        fleet.emulator.faults.add(Rule(kind="fail", code="internalFailure", message="x", times=1))
-        ids = await fleet.submit(5)
-        lane = keys.lane_prefix(LANE).encode()
-        waiting = {
-            key: value for key, value in (await photograph(fleet.redis)).items() if key.startswith(lane)
-        }
-        await reach(fleet, state)
-        past = await photograph(fleet.redis)
-
-        async def is_retried() -> bool:
-            return creates(fleet) == 2
-
-        await fleet.run_until(is_retried)
-        await fleet.advance(6_000)
-        if is_oldest_first:
-            fleet.emulator.regions["eastus"].batches.reverse()
-        control = {key: value for key, value in past.items() if not key.startswith(lane)}
-        await travel_to(fleet.redis, control | waiting)
-        await restart_of_redis(fleet)
-        (batch,) = await fleet.open_batches()
-        # the recovery comes first
-        await fleet.batches.reschedule(batch.step, heavy=False, at_ms=fleet.clock.now_ms() + 60_000)
-        await recover(fleet)
-        await assert_answered_once(fleet, ids)
-        assert creates(fleet) == 2
-
-
-@KINDS
-async def test_a_batch_gets_its_requests_back(fleet: Fleet, kind: str) -> None:
-    """A record whose data server forgot everything is brought up all the same."""
-    fleet.emulator.faults.add(Rule(kind=kind))
-    ids = await fleet.submit(5)
-    await reach(fleet, BatchState.SUBMITTED)
-    await fleet.redis.delete(*await fleet.redis.keys(keys.lane_prefix(LANE) + "*"))
-    await restart_of_redis(fleet)
-    await recover(fleet)
-    await assert_answered_once(fleet, ids)
 
 
 async def test_what_runs_without_a_record_is_taken_back(fleet: Fleet) -> None:

@@ -102,3 +102,19 @@ async def test_a_lane_is_followed_though_an_answer_was_doubted_meanwhile(node: E
     await opening
     assert epoch.number("chat") == b"1"
     await disconnect(client)
+
+
+async def test_a_client_that_failed_leaves_no_connection(node: EmbeddedRedis) -> None:
+    """What is closed is closed, also where a call had failed and another one connected after it."""
+    client: Any = connect(node.url.replace("redis://", "redis+cluster://"))
+    admin = connect(node.url)
+    before = len(await admin.client_list())
+    await client.set("{x}a", b"1")
+    # as redis-py leaves it behind when a call fails; the others go on
+    await client.aclose()
+    await client.nodes_manager.get_node_from_slot(0).execute_command("GET", "{x}a")
+    assert len(await admin.client_list()) > before
+    await disconnect(client)
+    while len(await admin.client_list()) > before:
+        await asyncio.sleep(0.01)
+    await disconnect(admin)

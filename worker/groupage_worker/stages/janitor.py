@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import structlog
 
 from groupage_worker.azure.wire import RemoteBatch, RemoteFile
-from groupage_worker.errors import NotFound
+from groupage_worker.errors import WorkerError
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
@@ -81,6 +81,8 @@ class Janitor:
             if owner := owner_of_file(context.settings.cluster, file.name or ""):
                 files[file.id] = owner, file
         running = await self._sweep_unnamed(region, [b for b in unnamed if b.input_file_id in files], files)
+        if context.epochs.is_frozen:
+            return False
         deleted, strays = await self._sweep_files(region, files, running)
         await context.batches.note_files(region, held - deleted)
         return strays > 0
@@ -127,17 +129,19 @@ class Janitor:
             batch = await context.batches.read(owner.batch)
             if batch is None or batch.remote_id == seen.id:
                 continue
+            running.add(seen.input_file_id or "")
             try:
                 remote = await context.azure[region].get_batch(seen.id)
-            except NotFound:
-                # listed and yet not there: one batch must not keep the others from being looked at
+            except WorkerError as error:
+                # one batch must not keep the others, and the files, from being looked at
+                log.warning("janitor.batch_unread", remote=seen.id, code=error.code)
                 continue
+            if remote.metadata or remote.status in TERMINAL:
+                running.discard(seen.input_file_id or "")
             if remote.metadata:
                 if named := owner_of_batch(context.settings.cluster, remote.metadata):
                     await self._end_duplicates(region, [(named, remote)])
                 continue
-            if remote.status not in TERMINAL:
-                running.add(seen.input_file_id or "")
             # a record of before a loss may know the first attempt of a file alone, and the second one runs
             await context.epochs.beat(batch.lane)
             if context.epochs.is_frozen:

@@ -17,7 +17,6 @@ from groupage_worker.errors import NotFound, WorkerError
 from groupage_worker.jsonl import LineSplitter, line_frame
 from groupage_worker.models import Batch, Move
 from groupage_worker.stages.announcer import announce_lanes
-from groupage_worker.stages.candidates import best_of
 from groupage_worker.stages.context import Context
 from groupage_worker.stages.giveback import requeue_all
 from groupage_worker.stages.naming import Owner, owner_of_batch, owner_of_file
@@ -88,18 +87,13 @@ class Recoverer:
         try:
             files = {f.id: f async for f in client.list_files() if owner_of_file(cluster, f.name or "")}
             used: set[str] = set()
-            unnamed: dict[str, list[RemoteBatch]] = {}
             async for seen in client.list_batches():
                 remote = seen if seen.metadata else await client.get_batch(seen.id)
-                file_id = remote.input_file_id or ""
-                if not remote.metadata and file_id in files:
-                    unnamed.setdefault(file_id, []).append(remote)
-                if owner := owner_of_batch(cluster, remote.metadata):
-                    used.add(file_id)
-                    await self._match(region, remote, owner, files.get(file_id))
-            for file_id, found in unnamed.items():
-                if await self._match_unnamed(files[file_id], found):
-                    used.add(file_id)
+                owner = owner_of_batch(cluster, remote.metadata)
+                if owner is None:
+                    continue
+                used.add(remote.input_file_id or "")
+                await self._match(region, remote, owner, files.get(remote.input_file_id or ""))
             for file in files.values():
                 if file.id not in used and not await self._match_file(region, file):
                     is_whole = False
@@ -107,19 +101,6 @@ class Recoverer:
             log.warning("recoverer.region_away", region=region, code=error.code)
             return False
         return is_whole
-
-    async def _match_unnamed(self, file: RemoteFile, found: list[RemoteBatch]) -> bool:
-        """Compare batches that their input file alone tells to be ours with its record; False without one: see `_match_file`."""
-        owner = owner_of_file(self._context.settings.cluster, file.name or "")
-        if owner is None or not (record := await self._context.batches.read(owner.batch)):
-            return False
-        best, is_behind = best_of(found, record.remote_id)
-        if is_behind:
-            owner = owner._replace(attempt=record.attempt + 1)
-        elif record.input_file_id == file.id and best.status is not RemoteStatus.FAILED:
-            owner = owner._replace(attempt=record.attempt)
-        await self._compare(record, best, owner, has_file=True)
-        return True
 
     async def _match(self, region: str, remote: RemoteBatch, owner: Owner, file: RemoteFile | None) -> None:
         """Compare one remote batch with its record."""
@@ -133,11 +114,6 @@ class Recoverer:
             if file:
                 await self._adopt(region, owner, remote, file)
             return
-        await self._compare(record, remote, owner, has_file=file is not None)
-
-    async def _compare(self, record: Batch, remote: RemoteBatch, owner: Owner, *, has_file: bool) -> None:
-        """Bring a record up to its remote batch where it lags behind."""
-        context = self._context
         lags = record.attempt < owner.attempt or (
             record.attempt == owner.attempt and record.state in BEFORE_SUBMITTED
         )
@@ -148,7 +124,7 @@ class Recoverer:
                 and len(await context.requests.owed(record.lane, record.id)) < record.lines
             )
         if record.state is BatchState.CLEANING:
-            lags = has_file and await self._is_forgotten(record, remote)
+            lags = bool(file) and await self._is_forgotten(record, remote)
         if not lags or record.state not in BEFORE_SUBMITTED | FLYING | {BatchState.CLEANING}:
             return
         await self._catch_up(record, remote, owner)

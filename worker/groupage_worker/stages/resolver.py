@@ -10,10 +10,9 @@ import structlog
 from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.errors import FenceLost
 from groupage_worker.models import Batch, Move
-from groupage_worker.stages.candidates import most_advanced_first
 from groupage_worker.stages.context import FROZEN_WAIT_S, Context
 from groupage_worker.stages.naming import owner_of_batch
-from groupage_worker.states import TERMINAL, BatchState
+from groupage_worker.states import TERMINAL, BatchState, RemoteStatus
 
 log = structlog.get_logger("resolver")
 
@@ -22,6 +21,17 @@ LOOKS_MIN = 3
 
 LOOKS = 10
 """Looks spread over the settle window; the fence is followed by one more after a tenth of it."""
+
+_PROGRESS = {
+    RemoteStatus.COMPLETED: 6,
+    RemoteStatus.FINALIZING: 5,
+    RemoteStatus.IN_PROGRESS: 4,
+    RemoteStatus.VALIDATING: 3,
+    RemoteStatus.EXPIRED: 2,
+    RemoteStatus.CANCELLING: 1,
+    RemoteStatus.CANCELLED: 1,
+    RemoteStatus.FAILED: 0,
+}
 
 
 class Resolver:
@@ -87,7 +97,7 @@ class Resolver:
             owner = owner_of_batch(context.settings.cluster, remote.metadata)
             if owner == (batch.id, batch.attempt) or (has_file and owner is None):
                 found.append(remote)
-        return most_advanced_first(found)
+        return sorted(found, key=lambda r: _PROGRESS.get(r.status, 0) if r.status else 0, reverse=True)
 
     async def _adopt(self, batch: Batch, found: list[RemoteBatch], epoch: int) -> Move:
         context = self._context
