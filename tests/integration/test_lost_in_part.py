@@ -1,5 +1,6 @@
 """A batch comes back from a loss of Redis with fewer requests than its file has lines."""
 
+from tests.integration.test_lost_history import restart_of_redis
 from tests.integration.test_time_travel import assert_answered_once, reach
 from tests.support.fleet import LANE, PRODUCER, Fleet
 from tests.support.requests import submit
@@ -54,9 +55,8 @@ async def test_a_batch_does_not_end_before_its_requests_are_back(fleet: Fleet) -
     await reach(fleet, BatchState.SUBMITTED)
     await fleet.advance(6_000)
     await fleet.redis.delete(*await fleet.redis.keys(keys.lane_prefix(LANE) + "*"))
-    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
     fleet.emulator.faults.add(Rule(kind="http_status", operation="list_batches", status=500, until_s=100))
-    await fleet.pipeline.beat()
+    await restart_of_redis(fleet)
     for _ in range(60):
         await fleet.run_due()
         await fleet.advance(10)

@@ -129,19 +129,19 @@ class Janitor:
             batch = await context.batches.read(owner.batch)
             if batch is None or batch.remote_id == seen.id:
                 continue
-            running.add(seen.input_file_id or "")
             try:
                 remote = await context.azure[region].get_batch(seen.id)
             except WorkerError as error:
                 # one batch must not keep the others, and the files, from being looked at
                 log.warning("janitor.batch_unread", remote=seen.id, code=error.code)
+                running.add(seen.input_file_id or "")
                 continue
-            if remote.metadata or remote.status in TERMINAL:
-                running.discard(seen.input_file_id or "")
             if remote.metadata:
                 if named := owner_of_batch(context.settings.cluster, remote.metadata):
                     await self._end_duplicates(region, [(named, remote)])
                 continue
+            if remote.status not in TERMINAL:
+                running.add(seen.input_file_id or "")
             # a record of before a loss may know the first attempt of a file alone, and the second one runs
             await context.epochs.beat(batch.lane)
             if context.epochs.is_frozen:
