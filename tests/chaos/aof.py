@@ -28,9 +28,11 @@ def read_units(path: Path, offset: int = 0) -> Iterator[Unit]:
         path: Of the file.
         offset: Bytes to skip; the border of a unit.
     """
-    data = path.read_bytes()
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
     unit: Unit | None = None
-    for command in _commands(data, offset):
+    for command in _commands(data):
         name = command[0].upper()
         if name == b"MULTI":
             unit = []
@@ -45,7 +47,8 @@ def read_units(path: Path, offset: int = 0) -> Iterator[Unit]:
                 unit.append(command)
 
 
-def _commands(data: bytes, at: int) -> Iterator[Command]:
+def _commands(data: bytes) -> Iterator[Command]:
+    at = 0
     while at < len(data):
         if data[at : at + 1] == b"#":
             end = data.find(b"\n", at)
