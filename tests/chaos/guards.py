@@ -248,7 +248,7 @@ MUTATIONS = (
     Mutation("the rest of a moved batch keeps its room", f"{_LUA}/give_up.lua", "if redis.call('EXISTS', rest) == 1 then", "if false then", ("scheduling",)),
     Mutation("who slept asks for nothing online", f"{_LUA}/intend.lua", "if redis.call('HEXISTS', manifest, ARGV[1]) == 0 then", "if false then", ("history",)),
     Mutation("what a newer step asks online is its own", f"{_LUA}/intend.lua", "if newest > fence and", "if false and", ("history",)),
-    Mutation("no slot that was filled meanwhile is passed over", f"{_LUA}/turn.lua", "slot)) == 1 then", "slot)) == 2 then", ("scripts",)),
+    Mutation("no slot that was filled meanwhile is passed over", f"{_LUA}/turn.lua", "if held then", "if false then", ("scripts",)),
     Mutation("a manifest that is lost says nothing of who waits", "worker/groupage_worker/store/requests.py", "if not await self._redis.exists(keys.manifest(lane, batch)):", "if False:", ("history",)),
     Mutation("nothing is cancelled for what a lost history says", f"{_STAGES}/tracker.py", 'return "" if context.epochs.is_frozen else "nobody_waits"', 'return "nobody_waits"', ("history",)),
     Mutation("nothing asked online is given back by who lost the fence", f"{_STAGES}/answerer.py", "if not await context.batches.holds(batch):", "if False:", ("history",)),

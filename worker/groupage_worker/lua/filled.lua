@@ -1,13 +1,10 @@
 #!lua flags=no-writes
 -- Says which slots of a deadline wheel hold anything: a look over hours is one call for each hundred minutes.
--- KEYS[1..] slots (lists), all of one lane
--- RETURNS places of those that are there, counted from 1
+-- KEYS[1] load of the lane (hash): where the slots are, too
+-- ARGV[1] first slot   ARGV[2] last one   ARGV[3] what the names of the lane's slots begin with
+-- RETURNS those that are there, in order
 -- COST O(n) for n slots
 -- INVARIANT nothing changes
-local found = {}
-for place, slot in ipairs(KEYS) do
-  if redis.call('EXISTS', slot) == 1 then
-    found[#found + 1] = place
-  end
-end
-return found
+-- include filled_slots
+local first, last = tonumber(ARGV[1]), tonumber(ARGV[2])
+return filled_slots(ARGV[3], first, last, last - first + 1)

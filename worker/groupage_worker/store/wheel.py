@@ -8,7 +8,7 @@ from groupage.scripts import load_script
 from groupage_worker.store.client import RedisClient
 
 LOOKED_AT: Final = 1_200
-"""Slots looked at in one call, a hundred minutes: 0.8 ms of Redis."""
+"""Slots looked at in one call, a hundred minutes: 1 ms of Redis."""
 
 
 class DeadlineWheel:
@@ -32,7 +32,7 @@ class DeadlineWheel:
             slot: The last one that was empty when it was looked at. The wheel stops before one that was filled since.
             seen: Where the cursor stood; if it is elsewhere now, somebody turned the wheel back, and it stays there.
         """
-        at, begin = seen, keys.due_slot(lane, 0).removesuffix("0")
+        at, begin = seen, _begin(lane)
         while at < slot:
             end = min(at + LOOKED_AT, slot)
             at = int(await self._turn(self._redis, [keys.load(lane)], [at, end, begin]))
@@ -48,9 +48,8 @@ class DeadlineWheel:
         """Slots of the deadline wheel from first to last that hold anything."""
         found: list[int] = []
         for start in range(first, last + 1, LOOKED_AT):
-            slots = range(start, min(start + LOOKED_AT, last + 1))
-            places = await self._filled(self._redis, [keys.due_slot(lane, slot) for slot in slots], [])
-            found += [slots[place - 1] for place in places]
+            end = min(start + LOOKED_AT - 1, last)
+            found += await self._filled(self._redis, [keys.load(lane)], [start, end, _begin(lane)])
         return found
 
     async def page_of(self, lane: str, slot: int, *, page: int) -> list[bytes]:
@@ -64,3 +63,8 @@ class DeadlineWheel:
             for name in custom_ids:
                 pipe.lrem(keys.due_slot(lane, slot), 1, name)
             await pipe.execute()
+
+
+def _begin(lane: str) -> str:
+    """What the names of a lane's slots begin with."""
+    return keys.due_slot(lane, 0).removesuffix("0")
