@@ -1,35 +1,25 @@
 """Rows of the fault matrix about creates: a second one, a late one, one of another history or fleet."""
 
-import dataclasses
-
 import pytest
 from tests.integration.test_matrix import HOUR_S, let_pass, tried, until
-from tests.support.fleet import (
-    Fleet,
-    assert_settled_once,
-)
+from tests.support.fleet import Fleet, assert_settled_once, post_again
 
 from groupage.contract import Status
 from groupage_emulator import Rule, journal
 from groupage_worker.errors import WorkerError
 from groupage_worker.models import Batch, Move
-from groupage_worker.stages.naming import metadata_of
 from groupage_worker.states import BatchState
 
 
-async def test_a_second_post_by_somebody_else_is_cancelled(fleet: Fleet) -> None:
-    """A proxy that repeats our create makes a second batch; the sweep ends it before it is worked on."""
+@pytest.mark.parametrize("kind", ["", "list_no_metadata", "metadata_null"])
+async def test_a_second_post_by_somebody_else_is_cancelled(fleet: Fleet, kind: str) -> None:
+    """The sweep ends it before it is worked on, whether or not the service says whose it is; nothing of it stays."""
+    if kind:
+        fleet.emulator.faults.add(Rule(kind=kind))
     fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=2 * HOUR_S, nth=[2]))
     ids = await fleet.submit(4)
     (batch,) = await until(fleet, BatchState.SUBMITTED)
-    client = fleet.context.client(batch)
-    again = await client.create_batch(
-        input_file_id=batch.input_file_id,
-        endpoint=fleet.context.lane(batch).endpoint,
-        metadata=metadata_of("test", batch),
-        expires_after_s=None,
-    )
-    assert again.id != batch.remote_id
+    assert (await post_again(fleet, batch)).id != batch.remote_id
     await assert_settled_once(fleet, ids)
     assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
 
@@ -39,12 +29,7 @@ async def test_a_later_attempt_of_a_lost_history_is_ended(fleet: Fleet) -> None:
     fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=9 * HOUR_S, nth=[2]))
     ids = await fleet.submit(4)
     (batch,) = await until(fleet, BatchState.SUBMITTED)
-    await fleet.context.client(batch).create_batch(
-        input_file_id=batch.input_file_id,
-        endpoint=fleet.context.lane(batch).endpoint,
-        metadata=metadata_of("test", dataclasses.replace(batch, attempt=2)),
-        expires_after_s=None,
-    )
+    await post_again(fleet, batch, attempt=2)
     await fleet.settle_all()
     await fleet.close_all()
     await let_pass(fleet, HOUR_S, step_s=120)
@@ -52,24 +37,20 @@ async def test_a_later_attempt_of_a_lost_history_is_ended(fleet: Fleet) -> None:
     assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
 
 
-async def test_batches_of_another_fleet_are_left_alone(fleet: Fleet) -> None:
-    """Two fleets that share a resource never cancel, adopt or clean up after one another."""
+@pytest.mark.parametrize("kind", ["", "list_no_metadata"])
+async def test_batches_of_another_fleet_are_left_alone(fleet: Fleet, kind: str) -> None:
+    """Two fleets that share a resource never cancel, adopt or clean up after one another, lists without metadata or not."""
+    if kind:
+        fleet.emulator.faults.add(Rule(kind=kind))
     ids = await fleet.submit(4)
     (batch,) = await until(fleet, BatchState.SUBMITTED)
-    client = fleet.context.client(batch)
-    foreign = await client.create_batch(
-        input_file_id=batch.input_file_id,
-        endpoint=fleet.context.lane(batch).endpoint,
-        metadata=metadata_of("other", batch),
-        expires_after_s=None,
-    )
+    foreign = await post_again(fleet, batch, cluster="other")
     await fleet.settle_all()
     await let_pass(fleet, 2 * HOUR_S, step_s=120)
+    client = fleet.context.client(batch)
     end = await client.get_batch(foreign.id)
-    assert (end.raw_status, {r.status for r in (await fleet.replies()).values()}) == (
-        "completed",
-        {Status.SUCCEEDED},
-    )
+    assert end.raw_status == "completed"
+    assert {reply.status for reply in (await fleet.replies()).values()} == {Status.SUCCEEDED}
     assert end.output_file_id
     assert (await client.get_file(end.output_file_id)).id == end.output_file_id
     assert set(await fleet.replies()) == set(ids)
@@ -116,14 +97,8 @@ async def test_a_create_behind_the_fence_fails(fleet: Fleet) -> None:
     fleet.emulator.faults.add(Rule(kind="http_status", operation="create", status=429, until_s=300))
     ids = await fleet.submit(3)
     (batch,) = await until(fleet, BatchState.UPLOADED)
-    client = fleet.context.client(batch)
-    await client.delete_file(batch.input_file_id)
+    await fleet.context.client(batch).delete_file(batch.input_file_id)
     fleet.emulator.faults.remove()
     with pytest.raises(WorkerError):
-        await client.create_batch(
-            input_file_id=batch.input_file_id,
-            endpoint=fleet.context.lane(batch).endpoint,
-            metadata=metadata_of("test", batch),
-            expires_after_s=None,
-        )
+        await post_again(fleet, batch)
     await assert_settled_once(fleet, ids)

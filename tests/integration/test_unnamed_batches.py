@@ -5,42 +5,17 @@ from redis.asyncio import Redis
 from tests.integration.test_matrix import HOUR_S, let_pass, until
 from tests.integration.test_time_travel import assert_answered_once, photograph, reach, recover, travel_to
 from tests.support.clock import ManualClock
-from tests.support.fleet import Fleet, assert_settled_once, emulator_config, running_fleet
+from tests.support.fleet import Fleet, emulator_config, post_again, running_fleet
 
 from groupage import keys
 from groupage_emulator import Rule, Span, Timing, journal
-from groupage_worker.azure.wire import RemoteBatch
-from groupage_worker.models import Batch
 from groupage_worker.stages.janitor import Janitor
-from groupage_worker.stages.naming import metadata_of
 from groupage_worker.states import BatchState
-
-
-async def post_again(fleet: Fleet, batch: Batch, *, cluster: str = "test") -> RemoteBatch:
-    """A second remote batch of the same file, as a proxy that repeats our create makes it."""
-    return await fleet.context.client(batch).create_batch(
-        input_file_id=batch.input_file_id,
-        endpoint=fleet.context.lane(batch).endpoint,
-        metadata=metadata_of(cluster, batch),
-        expires_after_s=None,
-    )
 
 
 def creates(fleet: Fleet) -> int:
     """How many remote batches were made."""
     return sum(isinstance(record, journal.Create) for record in fleet.emulator.journal.records())
-
-
-@pytest.mark.parametrize("kind", ["list_no_metadata", "metadata_null"])
-async def test_a_second_post_is_cancelled(fleet: Fleet, kind: str) -> None:
-    """The sweep ends a duplicate before it is worked on, and nothing of it stays at the service."""
-    fleet.emulator.faults.add(Rule(kind=kind))
-    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=2 * HOUR_S, nth=[2]))
-    ids = await fleet.submit(4)
-    (batch,) = await until(fleet, BatchState.SUBMITTED)
-    await post_again(fleet, batch)
-    await assert_settled_once(fleet, ids)
-    assert fleet.emulator.journal.summary().statuses["cancelled"] == 1
 
 
 async def test_what_a_duplicate_left_goes(redis: "Redis[bytes]", clock: ManualClock) -> None:
@@ -65,18 +40,6 @@ async def test_what_a_duplicate_left_goes(redis: "Redis[bytes]", clock: ManualCl
         await let_pass(fleet, 5 * HOUR_S, step_s=300)
         assert (await fleet.context.client(batch).get_batch(again.id)).raw_status == "completed"
         assert fleet.emulator.journal.summary().open_files == {}
-
-
-async def test_a_batch_of_another_fleet_is_left_alone(fleet: Fleet) -> None:
-    """One that a list shows without metadata is asked who it is before it is taken for a duplicate of ours."""
-    fleet.emulator.faults.add(Rule(kind="list_no_metadata"))
-    ids = await fleet.submit(4)
-    (batch,) = await until(fleet, BatchState.SUBMITTED)
-    foreign = await post_again(fleet, batch, cluster="other")
-    await fleet.settle_all()
-    await let_pass(fleet, 2 * HOUR_S, step_s=120)
-    assert set(await fleet.replies()) == set(ids)
-    assert (await fleet.context.client(batch).get_batch(foreign.id)).raw_status == "completed"
 
 
 async def test_a_list_of_files_that_fails_hides_no_duplicate(fleet: Fleet) -> None:

@@ -5,6 +5,7 @@ acceptance tests run it.
 """
 
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -16,12 +17,14 @@ from groupage import codec, keys
 from groupage.contract import Reply, Status
 from groupage_emulator import Config, DeploymentConfig, Emulator, RegionConfig, digest_of_reply
 from groupage_worker.azure.client import AzureClient
+from groupage_worker.azure.wire import RemoteBatch
 from groupage_worker.metrics import Metrics
 from groupage_worker.models import Batch
 from groupage_worker.pipeline import Pipeline
 from groupage_worker.settings import Settings
 from groupage_worker.stages.announcer import announce_lanes
 from groupage_worker.stages.context import Context
+from groupage_worker.stages.naming import metadata_of
 from groupage_worker.store import Admission, BatchStore, DeadlineWheel, Epochs, NamedRequests, RequestStore
 from tests.support.canary import leaks
 from tests.support.clock import ManualClock
@@ -248,6 +251,19 @@ async def running_fleet(
             assert leaks(generate_latest(fleet.metrics.registry).decode()) == []
         finally:
             await fleet.stop()
+
+
+async def post_again(
+    fleet: Fleet, batch: Batch, *, cluster: str = "test", attempt: int | None = None
+) -> RemoteBatch:
+    """A second remote batch of the same file, as a proxy that repeats our create makes it; `attempt` says which it tells."""
+    told = dataclasses.replace(batch, attempt=attempt or batch.attempt)
+    return await fleet.context.client(batch).create_batch(
+        input_file_id=batch.input_file_id,
+        endpoint=fleet.context.lane(batch).endpoint,
+        metadata=metadata_of(cluster, told),
+        expires_after_s=None,
+    )
 
 
 async def assert_settled_once(fleet: Fleet, ids: list[str], *, failed: frozenset[str] = frozenset()) -> None:

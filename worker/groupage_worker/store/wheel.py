@@ -8,7 +8,7 @@ from groupage.scripts import load_script
 from groupage_worker.store.client import RedisClient
 
 LOOKED_AT: Final = 1_200
-"""Slots looked at in one call, a hundred minutes: 1 ms of Redis."""
+"""Slots looked at in one call, a hundred minutes: half a millisecond of Redis."""
 
 
 class DeadlineWheel:

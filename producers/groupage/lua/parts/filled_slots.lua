@@ -1,16 +1,22 @@
 -- Part of scripts that look along a deadline wheel: slots from first to last that hold anything, at most `most`, in order.
+-- Most of a wheel is empty, and numbers cost more to write than to look for: hundreds are written and asked for as one.
+local endings = {}
+for ending = 0, 99 do
+  endings[ending] = string.format('%02d', ending)
+end
 local function filled_slots(begin, first, last, most)
   local found = {}
-  -- asked for by the hundred: most of a wheel is empty, and a call costs more than a look
-  for start = first, last, 100 do
+  -- there are no slots below the first hundred: they lie in the first minutes of 1970
+  for hundred = math.floor(first / 100), math.floor(last / 100) do
+    local from, head = math.max(first - 100 * hundred, 0), begin .. string.format('%d', hundred)
     local names = {}
-    for slot = start, math.min(start + 99, last) do
-      names[#names + 1] = begin .. string.format('%d', slot)
+    for ending = from, math.min(last - 100 * hundred, 99) do
+      names[#names + 1] = head .. endings[ending]
     end
     if redis.call('EXISTS', unpack(names)) > 0 then
       for place, name in ipairs(names) do
         if redis.call('EXISTS', name) == 1 then
-          found[#found + 1] = start + place - 1
+          found[#found + 1] = 100 * hundred + from + place - 1
           if #found == most then
             return found
           end
