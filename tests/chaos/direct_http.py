@@ -130,7 +130,12 @@ async def _aclose(self: Any) -> None:
         connection.writer.close()
 
 
+def _take_no_cookies(*_: Any) -> None:
+    """The service sets none, and looking for them took a fortieth of a seed."""
+
+
 def install() -> None:
-    """Every `httpx.AsyncHTTPTransport` of this process works so from now on."""
+    """Every `httpx.AsyncHTTPTransport` of this process works so from now on, and no client looks for cookies."""
+    httpx.Cookies.extract_cookies = _take_no_cookies  # type: ignore[method-assign] # on purpose
     httpx.AsyncHTTPTransport.handle_async_request = _handle  # type: ignore[method-assign] # on purpose
     httpx.AsyncHTTPTransport.aclose = _aclose  # type: ignore[method-assign] # on purpose
