@@ -110,8 +110,10 @@ class StepActor:
     async def _until_moved(self) -> None:
         # a bare timer: `asyncio.timeout` took a fiftieth of a seed
         timer = asyncio.get_running_loop().call_later(STUCK_S, self._give_up)
-        await self._moved.wait()
-        timer.cancel()
+        try:
+            await self._moved.wait()
+        finally:
+            timer.cancel()
         if self._is_stuck:
             raise StuckError(f"{self.worker} {self.step} is stuck behind {self.where}")
 

@@ -20,7 +20,7 @@ class _Connection(NamedTuple):
 
     @property
     def is_dead(self) -> bool:
-        return self.reader.at_eof() or self.reader.exception() is not None
+        return self.writer.is_closing() or self.reader.at_eof() or self.reader.exception() is not None
 
 
 class _Body(httpx.AsyncByteStream):

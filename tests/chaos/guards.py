@@ -269,6 +269,7 @@ MUTATIONS = (
     Mutation("a beat of before the loss confirms nothing", "producers/groupage/lookup.py", " or beat > first or ", " or beat >= first or ", ("producers",)),
     Mutation("each beat is larger than the last", f"{_LUA}/beat.lua", "math.max(beat + 1, tonumber(now))", "math.max(beat, tonumber(now))", ("history",)),
     Mutation("what was seen of an attempt ends with it", "worker/groupage_worker/store/batches.py", "{**Batch.fresh(), **fields,", "{**fields,", ("history",)),
+    Mutation("a batch that had no file to read convicts nobody", f"{_STAGES}/consequences.py", "if batch.state is BatchState.SUBMITTED and not verdict.lines and", "if False and", ("unnamed",)),
     Mutation("a batch without metadata is asked who it is", f"{_STAGES}/janitor.py", "            if remote.metadata:\n", "            if False:\n", ("unnamed",)),
     Mutation("what only its file names is ended by a record of this epoch", f"{_STAGES}/janitor.py", "batch.epoch == context.epochs.number(batch.lane) and ", "", ("unnamed",)),
     Mutation("a sweep asks for the epoch before it ends what only its file names", f"{_STAGES}/janitor.py", "            await context.epochs.beat(batch.lane)\n            if", "            if", ("unnamed",)),

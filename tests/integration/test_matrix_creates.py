@@ -102,3 +102,15 @@ async def test_a_create_behind_the_fence_fails(fleet: Fleet) -> None:
     with pytest.raises(WorkerError):
         await post_again(fleet, batch)
     await assert_settled_once(fleet, ids)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_a_batch_that_ends_for_want_of_its_file_convicts_nobody(fleet: Fleet, n: int) -> None:
+    """One that shows only after its file was deleted against it fails, which says nothing of its requests."""
+    window_s = fleet.settings.submit.settle_window_s
+    fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="after", nth=[1]))
+    fleet.emulator.faults.add(Rule(kind="list_lag", seconds=1.05 * window_s, nth=[1]))
+    fleet.emulator.faults.add(Rule(kind="stuck", state="validating", seconds=2 * window_s, nth=[1]))
+    ids = await fleet.submit(n)
+    await assert_settled_once(fleet, ids)
+    assert fleet.emulator.journal.summary().statuses["failed"] == 1

@@ -18,8 +18,9 @@ def creates(fleet: Fleet) -> int:
     return sum(isinstance(record, journal.Create) for record in fleet.emulator.journal.records())
 
 
-async def test_what_a_duplicate_left_goes(redis: "Redis[bytes]", clock: ManualClock) -> None:
-    """A duplicate that ends after its batch was cleaned up leaves no files: its input file stays for as long as it runs."""
+@pytest.mark.parametrize("failed", [0, 1])
+async def test_what_a_duplicate_left_goes(redis: "Redis[bytes]", clock: ManualClock, failed: int) -> None:
+    """A duplicate that ends after its batch was cleaned up leaves no files: its input file stays while it runs, whatever became of others."""
     timing = Timing(
         file_pending=Span(fixed=2),
         validating=Span(fixed=10),
@@ -29,9 +30,12 @@ async def test_what_a_duplicate_left_goes(redis: "Redis[bytes]", clock: ManualCl
     )
     async with running_fleet(redis, clock, config=emulator_config(timing=timing)) as fleet:
         fleet.emulator.faults.add(Rule(kind="metadata_null"))
-        fleet.emulator.faults.add(Rule(kind="cancel_race", nth=[2]))
+        fleet.emulator.faults.add(Rule(kind="fail", nth=[2] if failed else [], times=failed))
+        fleet.emulator.faults.add(Rule(kind="cancel_race", nth=[2 + failed]))
         await fleet.submit(4)
         (batch,) = await until(fleet, BatchState.SUBMITTED)
+        for _ in range(failed):
+            await post_again(fleet, batch)
         again = await post_again(fleet, batch)
         await fleet.advance(20)
         # the record knows another file, so that only the sweep decides about this one

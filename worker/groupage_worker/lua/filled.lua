@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- Says which slots of a deadline wheel hold anything: a look over hours is one call for each hundred minutes.
--- KEYS[1] load of the lane (hash): where the slots are, too
+-- KEYS[1] load of the lane (hash), not read: it sends the call to where the slots are
 -- ARGV[1] first slot   ARGV[2] last one   ARGV[3] what the names of the lane's slots begin with
 -- RETURNS those that are there, in order
 -- COST O(n) for n slots

@@ -3,9 +3,12 @@
 The table of codes lives in `azure/faults.py`; this is the other half: next → state.
 """
 
+import dataclasses
+
 import structlog
 
 from groupage_worker.azure.verdicts import Next, Verdict
+from groupage_worker.errors import NotFound
 from groupage_worker.models import RELEASE, Batch, Move
 from groupage_worker.quota import backoff_s
 from groupage_worker.stages import lessons
@@ -92,8 +95,11 @@ async def _reroute(context: Context, batch: Batch, verdict: Verdict) -> Move:
     return await give_back(context, batch, verdict.code)
 
 
-async def _split(_context: Context, _batch: Batch, verdict: Verdict) -> Move:
-    """Find the bad line."""
+async def _split(context: Context, batch: Batch, verdict: Verdict) -> Move:
+    """Find the bad line; or upload again where the service had no file to find one in."""
+    if batch.state is BatchState.SUBMITTED and not verdict.lines and not await _has_input(context, batch):
+        # its requests are innocent: most likely our own fence deleted the file while lists did not show the batch
+        return await _reupload(context, batch, dataclasses.replace(verdict, code="file_not_found"))
     fields: dict[str, str | int] = {
         "last_error": verdict.code,
         "bad_lines": ",".join(str(line) for line in verdict.lines),
@@ -102,6 +108,14 @@ async def _split(_context: Context, _batch: Batch, verdict: Verdict) -> Move:
         "suspects": "",
     }
     return Move(state=BatchState.SPLITTING, fields=fields, reason=verdict.code)
+
+
+async def _has_input(context: Context, batch: Batch) -> bool:
+    try:
+        await context.client(batch).get_file(batch.input_file_id)
+    except NotFound:
+        return False
+    return True
 
 
 async def _resolve(_context: Context, _batch: Batch, verdict: Verdict) -> Move:
