@@ -71,22 +71,24 @@ class _Body(httpx.AsyncByteStream):
             self._connection.writer.close()
 
 
-async def _send(writer: asyncio.StreamWriter, request: httpx.Request) -> None:
-    """Write until everything is written or the connection is lost, for uvloop answers a write with RuntimeError then."""
+def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write, with the error of a lost connection where uvloop has a RuntimeError."""
     if writer.is_closing():
-        return
+        raise ConnectionResetError
+    writer.write(data)
+
+
+async def _send(writer: asyncio.StreamWriter, request: httpx.Request) -> None:
     head = [b"%s %s HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
     head += [b"%s: %s" % header for header in request.headers.raw]
-    writer.write(b"\r\n".join(head) + b"\r\n\r\n")
+    _write(writer, b"\r\n".join(head) + b"\r\n\r\n")
     is_chunked = request.headers.get("transfer-encoding") == "chunked"
     async for piece in request.stream:
-        if writer.is_closing():
-            return
         if piece:
-            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if is_chunked else piece)
+            _write(writer, b"%x\r\n%s\r\n" % (len(piece), piece) if is_chunked else piece)
             await writer.drain()
-    if is_chunked and not writer.is_closing():
-        writer.write(b"0\r\n\r\n")
+    if is_chunked:
+        _write(writer, b"0\r\n\r\n")
     await writer.drain()
 
 

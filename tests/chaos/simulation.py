@@ -108,8 +108,6 @@ def main() -> int:
             travels=options.travels,
         )
     )
-    # nothing of it has to be taken apart on the way out either
-    gc.freeze()
     print(json.dumps(vars(figures)))
     return 1 if figures.failures else 0
 

@@ -7,4 +7,4 @@
 -- INVARIANT nothing changes
 -- include filled_slots
 local first, last = tonumber(ARGV[1]), tonumber(ARGV[2])
-return filled_slots(ARGV[3], first, last, last - first + 1)
+return filled_slots(ARGV[3], first, last)

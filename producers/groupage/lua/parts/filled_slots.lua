@@ -1,4 +1,4 @@
--- Part of scripts that look along a deadline wheel: slots from first to last that hold anything, at most `most`, in order.
+-- Part of scripts that look along a deadline wheel: slots from first to last that hold anything, in order; no more than `most`, if given.
 -- Most of a wheel is empty, and numbers cost more to write than to look for: hundreds are written and asked for as one.
 local endings = {}
 for ending = 0, 99 do
