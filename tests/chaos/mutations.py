@@ -69,11 +69,8 @@ FINDERS: dict[str, list[str]] = {
             for name in ("lost_history", "lost_in_part", "lost_attempts", "online_ownership")
         ),
     ],
-    "unnamed": [
-        *_PYTEST,
-        "tests/integration/test_unnamed_batches.py",
-        "tests/integration/test_matrix_creates.py",
-    ],
+    "unnamed": [*_PYTEST, "tests/integration/test_unnamed_batches.py"],
+    "creates": [*_PYTEST, "tests/integration/test_matrix_creates.py"],
     "sweep lines": [
         "-m",
         "tests.chaos.sweep",

@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 from tests.integration.test_matrix import HOUR_S, let_pass, until
 from tests.integration.test_time_travel import assert_answered_once, photograph, reach, recover, travel_to
 from tests.support.clock import ManualClock
-from tests.support.fleet import Fleet, emulator_config, post_again, running_fleet
+from tests.support.fleet import Fleet, assert_settled_once, emulator_config, post_again, running_fleet
 
 from groupage import keys
 from groupage_emulator import Rule, Span, Timing, journal
@@ -104,3 +104,39 @@ async def test_what_runs_without_a_record_is_missed(fleet: Fleet) -> None:
     await fleet.advance(8_000)
     await fleet.redis.delete(keys.batch(batch.id))
     assert await Janitor(fleet.context).sweep(batch.deployment.removeprefix("gpt-")) is True
+
+
+async def test_the_attempt_before_is_not_taken_for_one_that_lists_hide(fleet: Fleet) -> None:
+    """A second create of one file has no answer and is not listed yet: the first one, which failed, is not what became of it."""
+    fleet.emulator.faults.add(Rule(kind="metadata_null"))
+    fleet.emulator.faults.add(Rule(kind="fail", code="token_limit_exceeded", message="x", times=1))
+    fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="after", nth=[2]))
+    fleet.emulator.faults.add(Rule(kind="list_lag", seconds=400, nth=[2]))
+    await assert_settled_once(fleet, await fleet.submit(3))
+    assert creates(fleet) == 2
+
+
+async def test_a_batch_that_is_listed_and_not_there_hides_no_other(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """After a loss one batch is listed without metadata and answers 404: the others are taken back, and that one once it answers."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        fleet.emulator.faults.add(Rule(kind="list_no_metadata"))
+        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=2 * HOUR_S))
+        ids = await fleet.submit(3)
+        (other,) = await until(fleet, BatchState.SUBMITTED)
+        ids += await fleet.submit(3)
+        batches = await until(fleet, BatchState.SUBMITTED, batches=2)
+        (hidden,) = (batch for batch in batches if batch.id != other.id)
+        path = hidden.remote_id
+        fleet.emulator.faults.add(
+            Rule(kind="http_status", operation="get_batch", path=path, status=404, until_s=100)
+        )
+        await fleet.redis.flushall()
+        await fleet.pipeline.beat()
+        await fleet.run_due()
+        assert [batch.id for batch in await fleet.open_batches()] == [other.id]
+        assert fleet.epochs.is_frozen
+        await fleet.advance(100)
+        await recover(fleet)
+        await assert_answered_once(fleet, ids)

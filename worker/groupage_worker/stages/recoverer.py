@@ -88,12 +88,20 @@ class Recoverer:
             files = {f.id: f async for f in client.list_files() if owner_of_file(cluster, f.name or "")}
             used: set[str] = set()
             async for seen in client.list_batches():
-                remote = seen if seen.metadata else await client.get_batch(seen.id)
-                owner = owner_of_batch(cluster, remote.metadata)
+                file = files.get(seen.input_file_id or "")
+                try:
+                    remote = seen if seen.metadata else await client.get_batch(seen.id)
+                except NotFound:
+                    # listed and yet not there: as for a file, the others are looked at all the same
+                    log.warning("recoverer.batch_hidden", region=region, remote=seen.id)
+                    used.add(seen.input_file_id or "")
+                    is_whole = is_whole and file is None
+                    continue
+                owner = owner_of_batch(cluster, remote.metadata) or await self._owner_by_record(remote, file)
                 if owner is None:
                     continue
                 used.add(remote.input_file_id or "")
-                await self._match(region, remote, owner, files.get(remote.input_file_id or ""))
+                await self._match(region, remote, owner, file)
             for file in files.values():
                 if file.id not in used and not await self._match_file(region, file):
                     is_whole = False
@@ -101,6 +109,18 @@ class Recoverer:
             log.warning("recoverer.region_away", region=region, code=error.code)
             return False
         return is_whole
+
+    async def _owner_by_record(self, remote: RemoteBatch, file: RemoteFile | None) -> Owner | None:
+        """Which attempt a batch is that says nothing: its file leads to a record, and that must have it as its own.
+
+        Without such a record it is left to `resolver`: a file may have served several attempts.
+        """
+        context = self._context
+        named = (
+            owner_of_file(context.settings.cluster, file.name or "") if file and not remote.metadata else None
+        )
+        record = await context.batches.read(named.batch) if named else None
+        return Owner(record.id, record.attempt) if record and record.remote_id == remote.id else None
 
     async def _match(self, region: str, remote: RemoteBatch, owner: Owner, file: RemoteFile | None) -> None:
         """Compare one remote batch with its record."""

@@ -95,7 +95,9 @@ class Resolver:
             # lists may leave metadata out, which alone tell the attempts of one file from each other
             remote = await client.get_batch(seen.id) if has_file and not seen.metadata else seen
             owner = owner_of_batch(context.settings.cluster, remote.metadata)
-            if owner == (batch.id, batch.attempt) or (has_file and owner is None):
+            # one that says nothing may be an attempt before, and those have failed: nothing was paid for them
+            may_be = has_file and owner is None and remote.status is not RemoteStatus.FAILED
+            if owner == (batch.id, batch.attempt) or may_be:
                 found.append(remote)
         return sorted(found, key=lambda r: _PROGRESS.get(r.status, 0) if r.status else 0, reverse=True)
 
