@@ -266,6 +266,7 @@ MUTATIONS = (
     Mutation("each lane of a cluster has an epoch", "worker/groupage_worker/store/epochs.py", "lanes if is_cluster else tuple", "tuple", ("cluster",)),
     Mutation("a producer follows the epoch of its lane on a cluster", "producers/groupage/epoch.py", "isinstance(redis, RedisCluster)", "False", ("cluster",)),
     Mutation("a ticket of an older history is doubted", "producers/groupage/intake.py", "if self._epoch.turn != turn:", "if False:", ("producers",)),
+    Mutation("of two with one id the first stands", "producers/groupage/intake.py", "while not all(map(names.isdisjoint, under_way.values())):", "while False:", ("producers",)),
     Mutation("a beat of before the loss confirms nothing", "producers/groupage/lookup.py", " or beat > first or ", " or beat >= first or ", ("producers",)),
     Mutation("each beat is larger than the last", f"{_LUA}/beat.lua", "math.max(beat + 1, tonumber(now))", "math.max(beat, tonumber(now))", ("history",)),
     Mutation("what was seen of an attempt ends with it", "worker/groupage_worker/store/batches.py", "{**Batch.fresh(), **fields,", "{**fields,", ("history",)),

@@ -1,4 +1,4 @@
-"""Answers of an older history that arrive when the next one was dealt with already: a slow line, a process that was stopped."""
+"""Calls and answers that arrive late, when others or the next history were dealt with already: a slow line, a process that was stopped."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from redis.asyncio.connection import AbstractConnection
 
-from groupage import Producer, keys
+from groupage import IdConflict, Producer, Ticket, keys
+from groupage.calls import CALL_REQUESTS_MAX
 from tests.producers.conftest import BODY, LANE, NAME
 from tests.producers.test_history import beat, is_there, looks, watcher
 from tests.producers.test_waiting import until
@@ -100,3 +101,32 @@ async def test_doubts_come_to_an_end(watcher: Producer, redis: Any, redis_url: s
     assert watcher._epoch.doubts <= 6
     assert watcher._epoch.turn == 1
     await until(lambda: watcher._epoch.number(LANE) == b"2")
+
+
+async def test_of_two_with_one_id_the_first_stands(
+    producer: Producer, redis: Any, body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the call with the first of two requests of one id is on its way the call with the second waits, and not beside it."""
+    sent, may_go = asyncio.Event(), asyncio.Event()
+    send = AbstractConnection.send_packed_command
+
+    async def send_packed_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> None:
+        data = command if isinstance(command, bytes) else b"".join(command)
+        if b"EVAL" in data and SLOW.encode() in data and not sent.is_set():
+            sent.set()
+            await may_go.wait()
+        await send(self, command, *args, **kwargs)
+
+    await producer.submit(body(), id="before")  # scripts and clock are there
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", send_packed_command)
+    names = [f"r{n}" for n in range(2 * CALL_REQUESTS_MAX)]
+    names[0] = names[CALL_REQUESTS_MAX + 1] = SLOW
+    tickets = [asyncio.create_task(producer.submit(body(), id=name)) for name in names]
+    await sent.wait()
+    for _ in range(200):
+        await redis.ping()  # whoever did not wait would have been heard meanwhile
+    may_go.set()
+    first, second = await asyncio.gather(tickets[0], tickets[CALL_REQUESTS_MAX + 1], return_exceptions=True)
+    await asyncio.wait(tickets)
+    assert isinstance(first, Ticket)
+    assert isinstance(second, IdConflict)
