@@ -98,6 +98,19 @@ async def test_an_unclear_create_waits_for_its_region(fleet: Fleet) -> None:
     await assert_settled_once(fleet, ids)
 
 
+async def test_a_region_that_loses_every_create_is_left(fleet: Fleet) -> None:
+    """Requests whose creates never happen, while lists answer, are sent to another region within the hour."""
+    fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="before", region="eastus"))
+    ids = await fleet.submit(5)
+
+    async def is_answered() -> bool:
+        return set(await fleet.replies()) == set(ids)
+
+    await fleet.run_until(is_answered, step_s=20.0, limit_s=3_600)
+    await assert_settled_once(fleet, ids)
+    assert {reply.attempts for reply in (await fleet.replies()).values()} == {0}
+
+
 @pytest.mark.parametrize(
     "state", ["claiming", "sealed", "uploading", "uploaded", "submitted", "delivering", "cleaning"]
 )

@@ -18,6 +18,11 @@ def creates(fleet: Fleet) -> int:
     return sum(isinstance(record, journal.Create) for record in fleet.emulator.journal.records())
 
 
+async def is_second(fleet: Fleet) -> bool:
+    """Whether the second attempt of some batch runs."""
+    return any(b.attempt == 2 and b.state is BatchState.SUBMITTED for b in await fleet.open_batches())
+
+
 @pytest.mark.parametrize("failed", [0, 1])
 async def test_what_a_duplicate_left_goes(redis: "Redis[bytes]", clock: ManualClock, failed: int) -> None:
     """A duplicate that ends after its batch was cleaned up leaves no files: its input file stays while it runs, whatever became of others."""
@@ -73,11 +78,7 @@ async def test_the_second_attempt_of_a_file_is_not_ended_for_the_first(
         await fleet.pipeline.beat()
         await reach(fleet, state)
         past = await photograph(fleet.redis)
-
-        async def is_second() -> bool:
-            return any(b.attempt == 2 and b.state is BatchState.SUBMITTED for b in await fleet.open_batches())
-
-        await fleet.run_until(is_second, step_s=2.0)
+        await fleet.run_until(lambda: is_second(fleet), step_s=2.0)
         await fleet.advance(100)
         await travel_to(fleet.redis, past)
         await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
@@ -135,8 +136,64 @@ async def test_a_batch_that_is_listed_and_not_there_hides_no_other(
         await fleet.redis.flushall()
         await fleet.pipeline.beat()
         await fleet.run_due()
-        assert [batch.id for batch in await fleet.open_batches()] == [other.id]
+        assert {batch.id for batch in await fleet.open_batches()} == {other.id, hidden.id}
         assert fleet.epochs.is_frozen
         await fleet.advance(100)
         await recover(fleet)
         await assert_answered_once(fleet, ids)
+
+
+async def test_a_failed_batch_with_results_is_what_became_of_a_create(fleet: Fleet) -> None:
+    """A create without an answer failed, and yet has lines that were paid: they are delivered, not paid again."""
+    fleet.emulator.faults.add(Rule(kind="metadata_null"))
+    fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="after", nth=[1]))
+    fleet.emulator.faults.add(Rule(kind="fail", state="finalizing", code="", with_files=True, nth=[1]))
+    ids = await fleet.submit(3)
+    # it is over before anybody sees it
+    fleet.emulator.faults.add(Rule(kind="list_lag", seconds=300))
+    await reach(fleet, BatchState.RESOLVING)
+    await fleet.advance(300)
+    await assert_answered_once(fleet, ids)
+    assert creates(fleet) == 1
+
+
+@pytest.mark.parametrize("state", [BatchState.SEALED, BatchState.UPLOADED])
+async def test_a_record_of_before_the_upload_finds_what_was_sent(fleet: Fleet, state: BatchState) -> None:
+    """Redis falls back to before the upload or the create: the batch that says nothing is followed, not sent again."""
+    fleet.emulator.faults.add(Rule(kind="metadata_null"))
+    # who has to wait can be seen
+    fleet.emulator.faults.add(Rule(kind="http_status", operation="upload", status=500, times=1))
+    fleet.emulator.faults.add(Rule(kind="file_pending", seconds=60))
+    ids = await fleet.submit(3)
+    await fleet.pipeline.beat()
+    await reach(fleet, state)
+    past = await photograph(fleet.redis)
+    await reach(fleet, BatchState.SUBMITTED)
+    await fleet.advance(100)
+    await travel_to(fleet.redis, past)
+    await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+    await recover(fleet)
+    await assert_answered_once(fleet, ids)
+    assert creates(fleet) == 1
+
+
+async def test_a_record_of_the_attempt_before_and_lost_requests(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """Control falls back to the attempt that failed, and the data server to nothing: the second one is followed, no third made."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        fleet.emulator.faults.add(Rule(kind="metadata_null"))
+        fleet.emulator.faults.add(Rule(kind="fail", code="token_limit_exceeded", message="x", times=1))
+        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=3_000, nth=[2]))
+        ids = await fleet.submit(3)
+        await fleet.pipeline.beat()
+        await reach(fleet, BatchState.SUBMITTED)
+        past = await photograph(fleet.redis)
+        await fleet.run_until(lambda: is_second(fleet), step_s=2.0)
+        await fleet.advance(100)
+        await travel_to(fleet.redis, past)
+        await fleet.redis.delete(*await fleet.redis.keys("*{chat}*"), keys.LANES)
+        await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
+        await recover(fleet)
+        await assert_answered_once(fleet, ids)
+        assert creates(fleet) == 2

@@ -80,7 +80,7 @@ LEGAL: Final[dict[BatchState, frozenset[BatchState]]] = {
             *(_S.SPLITTING, _S.REQUEUEING, _S.QUARANTINED, _S.ADOPTING),
         },
     ),
-    _S.RESOLVING: frozenset({_S.RESOLVING, _S.SUBMITTED, _S.SEALED, _S.ADOPTING}),
+    _S.RESOLVING: frozenset({_S.RESOLVING, _S.SUBMITTED, _S.SEALED, _S.REQUEUEING, _S.ADOPTING}),
     _S.ADOPTING: frozenset({_S.ADOPTING, _S.SUBMITTED, _S.RESOLVING, _S.CLEANING}),
     _S.SUBMITTED: frozenset(
         {

@@ -88,15 +88,14 @@ class Recoverer:
             files = {f.id: f async for f in client.list_files() if owner_of_file(cluster, f.name or "")}
             used: set[str] = set()
             async for seen in client.list_batches():
-                file = files.get(seen.input_file_id or "")
                 try:
                     remote = seen if seen.metadata else await client.get_batch(seen.id)
                 except NotFound:
                     # listed and yet not there: as for a file, the others are looked at all the same
                     log.warning("recoverer.batch_hidden", region=region, remote=seen.id)
-                    used.add(seen.input_file_id or "")
-                    is_whole = is_whole and file is None
+                    is_whole = is_whole and seen.input_file_id not in files
                     continue
+                file = files.get(remote.input_file_id or "")
                 owner = owner_of_batch(cluster, remote.metadata) or await self._owner_by_record(remote, file)
                 if owner is None:
                     continue
@@ -111,16 +110,20 @@ class Recoverer:
         return is_whole
 
     async def _owner_by_record(self, remote: RemoteBatch, file: RemoteFile | None) -> Owner | None:
-        """Which attempt a batch is that says nothing: its file leads to a record, and that must have it as its own.
+        """Which attempt a batch is that says nothing, as far as its file and the record that this names can tell.
 
-        Without such a record it is left to `resolver`: a file may have served several attempts.
+        None where the record knows its file, and not this batch: `resolver` looks for it by that file.
         """
-        context = self._context
-        named = (
-            owner_of_file(context.settings.cluster, file.name or "") if file and not remote.metadata else None
-        )
-        record = await context.batches.read(named.batch) if named else None
-        return Owner(record.id, record.attempt) if record and record.remote_id == remote.id else None
+        if remote.metadata or file is None:
+            return None
+        named = owner_of_file(self._context.settings.cluster, file.name or "")
+        record = await self._context.batches.read(named.batch) if named else None
+        if named is None or record is None:
+            return None
+        if record.remote_id == remote.id:
+            return Owner(record.id, record.attempt)
+        is_before_upload = record.state in BEFORE_SUBMITTED and not record.input_file_id
+        return named if is_before_upload and named.attempt >= record.attempt else None
 
     async def _match(self, region: str, remote: RemoteBatch, owner: Owner, file: RemoteFile | None) -> None:
         """Compare one remote batch with its record."""
@@ -154,7 +157,8 @@ class Recoverer:
         context = self._context
         log.warning("recoverer.record_lagged", batch=record.id, state=record.state.value, remote=remote.id)
         fields: dict[str, str | int] = {
-            "remote_id": remote.id,
+            # one that says nothing may be an attempt before: `resolver` looks which one of its file it is
+            "remote_id": remote.id if remote.metadata else "",
             "input_file_id": remote.input_file_id or "",
             "submitted_at_ms": remote.created_at_ms or context.clock.now_ms(),
             "output_read_bytes": 0,
