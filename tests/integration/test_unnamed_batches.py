@@ -143,18 +143,25 @@ async def test_a_batch_that_is_listed_and_not_there_hides_no_other(
         await assert_answered_once(fleet, ids)
 
 
-async def test_a_failed_batch_with_results_is_what_became_of_a_create(fleet: Fleet) -> None:
+async def test_a_failed_batch_with_results_is_what_became_of_a_create(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
     """A create without an answer failed, and yet has lines that were paid: they are delivered, not paid again."""
-    fleet.emulator.faults.add(Rule(kind="metadata_null"))
-    fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="after", nth=[1]))
-    fleet.emulator.faults.add(Rule(kind="fail", state="finalizing", code="", with_files=True, nth=[1]))
-    ids = await fleet.submit(3)
-    # it is over before anybody sees it
-    fleet.emulator.faults.add(Rule(kind="list_lag", seconds=300))
-    await reach(fleet, BatchState.RESOLVING)
-    await fleet.advance(300)
-    await assert_answered_once(fleet, ids)
-    assert creates(fleet) == 1
+    timing = Timing(validating=Span(fixed=10), in_progress=Span(fixed=100), finalizing=Span(fixed=5))
+    async with running_fleet(redis, clock, config=emulator_config(timing=timing)) as fleet:
+        fleet.emulator.faults.add(Rule(kind="metadata_null"))
+        fleet.emulator.faults.add(Rule(kind="reset", operation="create", when="after", nth=[1]))
+        fleet.emulator.faults.add(
+            Rule(kind="fail", state="finalizing", code="late", with_files=True, times=1)
+        )
+        # it is over before anybody sees it
+        fleet.emulator.faults.add(Rule(kind="list_lag", seconds=300))
+        ids = await fleet.submit(3)
+        await reach(fleet, BatchState.RESOLVING)
+        await fleet.advance(300)
+        assert fleet.emulator.journal.summary().statuses == {"failed": 1}
+        await assert_answered_once(fleet, ids)
+        assert creates(fleet) == 1
 
 
 @pytest.mark.parametrize("state", [BatchState.SEALED, BatchState.UPLOADED])
