@@ -7,6 +7,7 @@ server ends with its parent, even when the parent is killed (PR_SET_PDEATHSIG, L
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,8 @@ from typing import Self
 
 SOCKET_PATH_MAX = 100
 SHORT_DIR = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108, PTH112 (mkdtemp makes a private folder in it)
-PORT_MAX = 55_535
+PORTS = range(12_000, 22_000)
+"""Below those that the kernel gives to whoever asks for any (Linux: from 32,768 on), also 10,000 higher: where a cluster's bus is."""
 _PAUSE_S = 0.01
 _ASK_AND_EXEC = """
 import ctypes, os, signal, sys
@@ -36,12 +38,12 @@ class RedisStartError(Exception):
 
 
 def free_port() -> int:
-    """A loopback port that is free at this instant, low enough for a cluster's bus 10,000 above it."""
+    """A loopback port that is free, and that nobody gets by chance before it is used."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port <= PORT_MAX:
+        # not `random`, which tests seed: processes side by side would draw the same
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
             return port
 
 

@@ -143,6 +143,24 @@ async def test_a_batch_that_is_listed_and_not_there_hides_no_other(
         await assert_answered_once(fleet, ids)
 
 
+async def test_a_batch_whose_input_file_is_gone_hides_no_other(
+    redis: "Redis[bytes]", clock: ManualClock
+) -> None:
+    """After a loss one batch runs whose input file is gone, so that nothing can be regained of it: the others are taken back."""
+    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
+        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=2 * HOUR_S))
+        await fleet.submit(3)
+        (other,) = await until(fleet, BatchState.SUBMITTED)
+        await fleet.submit(3)
+        batches = await until(fleet, BatchState.SUBMITTED, batches=2)
+        (hidden,) = (batch for batch in batches if batch.id != other.id)
+        await fleet.context.client(hidden).delete_file(hidden.input_file_id)
+        await fleet.redis.flushall()
+        await fleet.pipeline.beat()
+        await fleet.run_due()
+        assert [batch.id for batch in await fleet.open_batches()] == [other.id]
+
+
 async def test_a_failed_batch_with_results_is_what_became_of_a_create(
     redis: "Redis[bytes]", clock: ManualClock
 ) -> None:

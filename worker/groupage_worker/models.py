@@ -49,6 +49,7 @@ class Batch:
         suspects: custom_ids that may be what the service refused, separated by blanks; they leave the batch.
         cut: With no suspects: every custom_id above this one leaves the batch.
         looks: Lists of remote batches that did not show an unclear create.
+        unclear_creates: Creates without a clear answer since one went through validation.
         tokens: Estimated input tokens of its lines, what a line adds to a request included; `lines` and
             `file_bytes` describe the input file.
         reserve_tokens: What was reserved for `tokens` when it was opened, as the service will count them.
@@ -106,6 +107,7 @@ class Batch:
     output_read_bytes: int = 0
     error_read_bytes: int = 0
     quota_refusals: int = 0
+    unclear_creates: int = 0
     status_at_ms: int = 0
     cancelled_at_ms: int = 0
     bad_lines: str = ""

@@ -32,6 +32,7 @@ from groupage_worker.stages.requeuer import Requeuer
 from groupage_worker.stages.resolver import Resolver
 from groupage_worker.stages.splitter import Splitter
 from groupage_worker.stages.submitter import Submitter
+from groupage_worker.stages.surveyor import Surveyor
 from groupage_worker.stages.tracker import Tracker
 from groupage_worker.states import HEAVY, BatchState
 
@@ -66,7 +67,8 @@ class Pipeline:
         self._janitor = Janitor(context)
         self._lookout = Lookout(context)
         self._bookkeeper = Bookkeeper(context)
-        self._recoverer = Recoverer(context)
+        self._surveyor = Surveyor(context)
+        self._recoverer = Recoverer(context, self._surveyor)
         self._stages: Mapping[BatchState, Step] = {
             BatchState.CLAIMING: self._claim_step,
             BatchState.ANSWERING: Answerer(context).step,
@@ -286,7 +288,7 @@ class Pipeline:
                 await self._expirer.tick(name)
             case "sweep" if not context.epochs.is_frozen:
                 if await self._janitor.sweep(name):
-                    await self._recoverer.look_at(name)
+                    await self._surveyor.look_at(name)
                 await self._bookkeeper.tick(name)
             case "look" if not context.epochs.is_frozen:
                 for step, at_ms in await self._lookout.tick(name):

@@ -114,6 +114,11 @@ class RemoteBatch:
     enqueued_tokens: int | None = None
     enqueued_tokens_max: int | None = None
 
+    @property
+    def is_unpaid(self) -> bool:
+        """Whether it failed without a result, so that none of its lines was paid."""
+        return self.status is RemoteStatus.FAILED and not (self.output_file_id or self.error_file_id)
+
 
 _NAMES: Final = tuple(field.name for field in dataclasses.fields(RemoteBatch))
 _INSTANTS: Final = tuple(name for name in _NAMES if name.endswith("_at_ms"))

@@ -2,7 +2,7 @@
 
 1. List batches and match by metadata or input file, again and again over the settle window. Found: adopt it.
 2. Not found: delete the input file, so that a late create cannot succeed, and look once more.
-3. Still not found: the next attempt, with a fresh file; if that was not the first one, its requests go back to their lane.
+3. Still not found: the next attempt, with a fresh file; after the second in a row the requests go back to their lane.
 """
 
 import structlog
@@ -74,7 +74,7 @@ class Resolver:
             )
         log.warning("resolver.never_created", batch=batch.id, attempt=batch.attempt)
         context.metrics.resolved("never_created")
-        if batch.attempt > 1:
+        if batch.unclear_creates > 1:
             # no single piece of bad luck: the region loses what it is asked, and others may do better
             return await give_back(context, batch, "never_created")
         return Move(
@@ -99,11 +99,8 @@ class Resolver:
             # lists may leave metadata out, which alone tell the attempts of one file from each other
             remote = await client.get_batch(seen.id) if has_file and not seen.metadata else seen
             owner = owner_of_batch(context.settings.cluster, remote.metadata)
-            # one that says nothing may be an attempt before; those have failed, without a line that was paid
-            is_unpaid = remote.status is RemoteStatus.FAILED and not (
-                remote.output_file_id or remote.error_file_id
-            )
-            may_be_this = has_file and owner is None and not is_unpaid
+            # one that says nothing may be an attempt before, and those have failed
+            may_be_this = has_file and owner is None and not remote.is_unpaid
             if owner == (batch.id, batch.attempt) or may_be_this:
                 found.append(remote)
         return sorted(found, key=lambda r: _PROGRESS.get(r.status, 0) if r.status else 0, reverse=True)

@@ -211,7 +211,9 @@ class Submitter:
             )
         except Unclear as error:
             log.warning("submitter.create_unclear", batch=batch.id, code=error.code)
-            return Move(state=BatchState.RESOLVING, fields={"last_error": error.code}, reason=error.code)
+            told: dict[str, str | int] = {"unclear_creates": batch.unclear_creates + 1}
+            told["last_error"] = error.code
+            return Move(state=BatchState.RESOLVING, fields=told, reason=error.code)
         except QuotaExhausted as error:
             return await follow(context, batch, verdict_of_error(error))
         except Transient as error:
@@ -247,7 +249,8 @@ class Submitter:
         """What to do instead of posting; None if nothing speaks against it."""
         context = self._context
         if batch.runs > 1:
-            return Move(state=BatchState.RESOLVING, reason="cut_short")
+            told = {"unclear_creates": batch.unclear_creates + 1}
+            return Move(state=BatchState.RESOLVING, fields=told, reason="cut_short")
         if context.clock.now_ms() - batch.intent_at_ms > POST_WITHIN_S * 1000:
             return Move(state=BatchState.UPLOADED, reason="late")
         # the record must be of today's Redis when money is spent

@@ -47,7 +47,7 @@ class Tracker:
         fields: dict[str, str | int] = {"remote_status": remote.raw_status, "misses": 0, "retries": 0}
         if remote.status is RemoteStatus.IN_PROGRESS:
             # it passed validation, hence the quota
-            fields["quota_refusals"] = 0
+            fields |= {"quota_refusals": 0, "unclear_creates": 0}
         fields |= await self._look_for_life(batch, remote)
         if batch.target:
             return await self._move(batch, remote, fields)
