@@ -276,7 +276,7 @@ MUTATIONS = (
     Mutation("a record of before the upload is led to what was sent", f"{_STAGES}/surveyor.py", "return named if is_before_upload and", "return named if False and", ("unnamed",)),
     Mutation("what says nothing is looked for by its file", f"{_STAGES}/surveyor.py", '"" if remote.is_unpaid and not remote.metadata else ', "", ("unnamed",)),
     Mutation("a failed batch that says nothing is not what became of a create", f"{_STAGES}/resolver.py", " and not remote.is_unpaid", "", ("unnamed",)),
-    Mutation("a batch that says nothing is known by the record that has it", f"{_STAGES}/surveyor.py", " or await self._owner_by_record(\n            remote, file\n        )", "", ("history",)),
+    Mutation("a batch that says nothing is known by the record that has it", f"{_STAGES}/surveyor.py", "        if record.remote_id == remote.id:\n", "        if False:\n", ("history",)),
     Mutation("a batch that is listed and not there hides no other", f"{_STAGES}/surveyor.py", "                except NotFound:\n", "                except ZeroDivisionError:\n", ("unnamed",)),
     Mutation("a batch without metadata is asked who it is", f"{_STAGES}/janitor.py", "            if remote.metadata:\n", "            if False:\n", ("creates",)),
     Mutation("what only its file names is ended by a record of this epoch", f"{_STAGES}/janitor.py", "batch.epoch == context.epochs.number(batch.lane) and ", "", ("unnamed",)),

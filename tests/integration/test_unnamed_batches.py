@@ -18,11 +18,6 @@ def creates(fleet: Fleet) -> int:
     return sum(isinstance(record, journal.Create) for record in fleet.emulator.journal.records())
 
 
-async def is_second(fleet: Fleet) -> bool:
-    """Whether the second attempt of some batch runs."""
-    return any(b.attempt == 2 and b.state is BatchState.SUBMITTED for b in await fleet.open_batches())
-
-
 @pytest.mark.parametrize("failed", [0, 1])
 async def test_what_a_duplicate_left_goes(redis: "Redis[bytes]", clock: ManualClock, failed: int) -> None:
     """A duplicate that ends after its batch was cleaned up leaves no files: its input file stays while it runs, whatever became of others."""
@@ -64,11 +59,11 @@ async def test_a_list_of_files_that_fails_hides_no_duplicate(fleet: Fleet) -> No
 
 @pytest.mark.parametrize("kind", ["", "list_no_metadata", "metadata_null"])
 @pytest.mark.parametrize("state", [BatchState.UPLOADED, BatchState.SUBMITTED])
-@pytest.mark.parametrize("when", ["unseen", "recovered", "region away"])
+@pytest.mark.parametrize("when", ["unseen", "recovered", "region away", "requests lost"])
 async def test_the_second_attempt_of_a_file_is_not_ended_for_the_first(
     redis: "Redis[bytes]", clock: ManualClock, kind: str, state: BatchState, when: str
 ) -> None:
-    """Redis falls back to the attempt that failed: the one that runs is found, and nothing is sent a third time."""
+    """Redis falls back to the attempt that failed, or its data server to nothing: the one that runs is found, and nothing is sent a third time."""
     async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
         if kind:
             fleet.emulator.faults.add(Rule(kind=kind))
@@ -78,9 +73,15 @@ async def test_the_second_attempt_of_a_file_is_not_ended_for_the_first(
         await fleet.pipeline.beat()
         await reach(fleet, state)
         past = await photograph(fleet.redis)
-        await fleet.run_until(lambda: is_second(fleet), step_s=2.0)
+
+        async def is_second() -> bool:
+            return any(b.attempt == 2 and b.state is BatchState.SUBMITTED for b in await fleet.open_batches())
+
+        await fleet.run_until(is_second, step_s=2.0)
         await fleet.advance(100)
         await travel_to(fleet.redis, past)
+        if when == "requests lost":
+            await fleet.redis.delete(*await fleet.redis.keys("*{chat}*"), keys.LANES)
         await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
         if when == "region away":
             fleet.emulator.faults.add(Rule(kind="region_off", until_s=200))
@@ -200,25 +201,3 @@ async def test_a_record_of_before_the_upload_finds_what_was_sent(fleet: Fleet, s
     await recover(fleet)
     await assert_answered_once(fleet, ids)
     assert creates(fleet) == 1
-
-
-async def test_a_record_of_the_attempt_before_and_lost_requests(
-    redis: "Redis[bytes]", clock: ManualClock
-) -> None:
-    """Control falls back to the attempt that failed, and the data server to nothing: the second one is followed, no third made."""
-    async with running_fleet(redis, clock, config=emulator_config(regions=("eastus",))) as fleet:
-        fleet.emulator.faults.add(Rule(kind="metadata_null"))
-        fleet.emulator.faults.add(Rule(kind="fail", code="token_limit_exceeded", message="x", times=1))
-        fleet.emulator.faults.add(Rule(kind="stuck", state="in_progress", seconds=3_000, nth=[2]))
-        ids = await fleet.submit(3)
-        await fleet.pipeline.beat()
-        await reach(fleet, BatchState.SUBMITTED)
-        past = await photograph(fleet.redis)
-        await fleet.run_until(lambda: is_second(fleet), step_s=2.0)
-        await fleet.advance(100)
-        await travel_to(fleet.redis, past)
-        await fleet.redis.delete(*await fleet.redis.keys("*{chat}*"), keys.LANES)
-        await fleet.redis.hset(keys.EPOCH, "run_id", "another server process")
-        await recover(fleet)
-        await assert_answered_once(fleet, ids)
-        assert creates(fleet) == 2

@@ -63,22 +63,22 @@ class Surveyor:
         context = self._context
         remote = seen if seen.metadata else await context.azure[region].get_batch(seen.id)
         file = files.get(remote.input_file_id or "")
-        owner = owner_of_batch(context.settings.cluster, remote.metadata) or await self._owner_by_record(
-            remote, file
-        )
+        owner = await self._owner_of(remote, file)
         if owner is None:
             return ""
         await self._match(region, remote, owner, file)
         return remote.input_file_id or ""
 
-    async def _owner_by_record(self, remote: RemoteBatch, file: RemoteFile | None) -> Owner | None:
-        """Which attempt a batch is that says nothing, as far as its file and the record that this names can tell.
+    async def _owner_of(self, remote: RemoteBatch, file: RemoteFile | None) -> Owner | None:
+        """Which attempt a batch says it is; of one that says nothing, what its file and the record that this names can tell.
 
-        None where the record knows its file, and not this batch: `resolver` looks for it by that file.
+        None where it is not ours, and where the record knows its file but not this batch: `resolver` looks for it by
+        that file.
         """
-        if remote.metadata or file is None:
-            return None
-        named = owner_of_file(self._context.settings.cluster, file.name or "")
+        cluster = self._context.settings.cluster
+        if remote.metadata:
+            return owner_of_batch(cluster, remote.metadata)
+        named = owner_of_file(cluster, file.name or "") if file else None
         record = await self._context.batches.read(named.batch) if named else None
         if named is None or record is None:
             return None
